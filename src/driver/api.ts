@@ -77,6 +77,24 @@ export interface FunctionAttributes {
   readonly maxThreads: number;
 }
 
+/**
+ * An array of up to five dimensions as the bulk tensor copy engine (TMA, sm_90 and newer) addresses it, innermost
+ * dimension first. Elements outside `dims` read as zero and are not written.
+ */
+export interface TensorMapLayout {
+  /** 16-byte aligned. */
+  readonly address: DevicePtr;
+  readonly element: "f16" | "bf16" | "f32" | "u8";
+  /** Sizes in elements, 1 to 2^32 each. */
+  readonly dims: readonly number[];
+  /** Distances in bytes from one index to the next of every dimension but the innermost; multiples of 16, below 2^40. */
+  readonly strideBytes: readonly number[];
+  /** The block that one copy moves, in elements of each dimension: at most 256, the innermost a multiple of 16 bytes. */
+  readonly box: readonly number[];
+  /** Bytes of the swizzle that the block gets in shared memory; the innermost side of the block must not exceed it. */
+  readonly swizzle: 0 | 32 | 64 | 128;
+}
+
 export interface DriverApi {
   readonly kind: "cuda" | "sim";
   /** 13000 for CUDA 13.0, as cuDriverGetVersion reports it. */
@@ -100,7 +118,7 @@ export interface DriverApi {
   /** Page-locked host memory, mapped into the device's address space. Throws OutOfMemoryError. */
   allocateHost(bytes: number): HostBlock;
   freeHost(block: HostBlock): void;
-  /** Host memory for launch arguments and the like, not page-locked; lives as long as the block is reachable. */
+  /** Host memory for launch arguments and the like, not page-locked, 64-byte aligned; lives as long as the block is reachable. */
   scratch(bytes: number): HostBlock;
 
   /** Asynchronous when `src` is pinned. */
@@ -157,6 +175,13 @@ export interface DriverApi {
     argBytes: number,
     overlap: boolean,
   ): void;
+
+  /**
+   * Writes the CUtensorMap (128 bytes, opaque) of `layout` to the start of `map`, a block from `scratch`. Kernels take it
+   * by value. Throws CudaError for a layout that cuTensorMapEncodeTiled refuses, UnsupportedError where the driver
+   * (before 12.0) or the device has none.
+   */
+  encodeTensorMap(map: HostBlock, layout: TensorMapLayout): void;
 
   /** Everything submitted to `stream` until `endCapture` becomes a graph instead of running. */
   beginCapture(stream: StreamHandle): void;
