@@ -183,7 +183,10 @@ export interface DriverApi {
    */
   encodeTensorMap(map: HostBlock, layout: TensorMapLayout): void;
 
-  /** Everything submitted to `stream` until `endCapture` becomes a graph instead of running. */
+  /**
+   * Everything submitted to `stream` until `endCapture` becomes a graph instead of running. The capture is relaxed
+   * (CU_STREAM_CAPTURE_MODE_RELAXED), so that memory may be allocated and modules loaded while it lasts.
+   */
   beginCapture(stream: StreamHandle): void;
   endCapture(stream: StreamHandle): GraphHandle;
   destroyGraph(graph: GraphHandle): void;

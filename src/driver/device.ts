@@ -4,6 +4,7 @@ import { Event } from "./event.ts";
 import type { DeviceBuffer, MemoryPool } from "./memory.ts";
 import { Module } from "./module.ts";
 import { PinnedBuffer } from "./pinned.ts";
+import { DeviceMemory } from "./pool/device-memory.ts";
 import { CachingPool } from "./pool.ts";
 import { Stream } from "./stream.ts";
 
@@ -18,7 +19,9 @@ export class Device implements Disposable {
   readonly name: string;
   readonly attributes: DeviceAttributes;
   readonly context: ContextHandle;
-  readonly memory: MemoryPool;
+  /** Streams whose work is being captured now; they add and remove themselves. */
+  readonly captures = new Set<Stream>();
+  readonly #memory: DeviceMemory;
   /** Where work goes that names no other stream. */
   readonly stream: Stream;
   #disposed = false;
@@ -30,7 +33,7 @@ export class Device implements Disposable {
     this.name = name;
     this.attributes = api.deviceAttributes(ordinal);
     this.context = api.retainContext(ordinal);
-    this.memory = new CachingPool(this);
+    this.#memory = new DeviceMemory(this);
     this.stream = this.createStream();
   }
 
@@ -40,6 +43,30 @@ export class Device implements Disposable {
     if (current.get(this.api) === this.context) return;
     this.api.setCurrent(this.context);
     current.set(this.api, this.context);
+  }
+
+  /** True while any stream is being captured: nothing may wait for the device or be freed then. */
+  get capturing(): boolean {
+    return this.captures.size > 0;
+  }
+
+  /** The pool that allocations come from: the device's own, or inside `useMemory` the one named there. */
+  get memory(): MemoryPool {
+    return this.#memory.active;
+  }
+
+  /**
+   * A pool whose memory stays reserved until it is disposed, whatever is freed in between: what a captured graph needs,
+   * whose launches write to the same addresses each time. Tensors made in it outside a capture may be overwritten by a
+   * launch of its graphs. Several graphs may share one if they are launched on one stream.
+   */
+  createMemoryPool(name = "graph"): MemoryPool {
+    return new CachingPool(this.#memory, { name, forGraphs: true });
+  }
+
+  /** Runs `run`, which must be synchronous, with all allocations on this device coming from `pool`. */
+  useMemory<T>(pool: MemoryPool, run: () => T): T {
+    return this.#memory.use(pool, run);
   }
 
   /** Memory for work on `stream` (default: the main stream). Throws OutOfMemoryError. */
@@ -92,7 +119,7 @@ export class Device implements Disposable {
     if (this.#disposed) return;
     this.synchronize();
     this.stream.dispose();
-    this.memory.reset();
+    this.#memory.resetAll();
     this.#disposed = true;
     if (current.get(this.api) === this.context) current.delete(this.api);
     this.api.releaseContext(this.ordinal);

@@ -1,3 +1,4 @@
+import { StateError } from "../base/errors.ts";
 import type { DevicePtr, DriverApi, StreamHandle } from "./api.ts";
 import type { Device } from "./device.ts";
 import type { Event } from "./event.ts";
@@ -8,7 +9,6 @@ import type { PinnedBuffer } from "./pinned.ts";
 export class Stream implements Disposable {
   readonly device: Device;
   readonly handle: StreamHandle;
-  #capturing = false;
   #disposed = false;
 
   /** Use `device.createStream()`. */
@@ -21,9 +21,13 @@ export class Stream implements Disposable {
     return this.device.api;
   }
 
-  /** True between the start and the end of `capture`: nothing may synchronize or allocate from the driver then. */
+  /** True between the start and the end of `capture`: nothing may wait for the device then. */
   get capturing(): boolean {
-    return this.#capturing;
+    return this.device.captures.has(this);
+  }
+
+  get disposed(): boolean {
+    return this.#disposed;
   }
 
   synchronize(): void {
@@ -80,17 +84,21 @@ export class Stream implements Disposable {
     this.#api.waitEvent(this.handle, event.handle);
   }
 
-  /** Runs `submit`, whose launches and copies on this stream become a graph instead of running. */
+  /**
+   * Runs `submit`, which must be synchronous and whose launches and copies on this stream become a graph instead of
+   * running. What it allocates must come from a pool of its own: `device.useMemory(device.createMemoryPool(), ...)`.
+   */
   capture(submit: () => void): Graph {
+    if (this.capturing) throw new StateError(`${this.device.name}: capture() inside capture() of the same stream`);
     this.device.makeCurrent();
     this.#api.beginCapture(this.handle);
-    this.#capturing = true;
+    this.device.captures.add(this);
     let failed = true;
     try {
       submit();
       failed = false;
     } finally {
-      this.#capturing = false;
+      this.device.captures.delete(this);
       if (failed) {
         try {
           this.#api.destroyGraph(this.#api.endCapture(this.handle));
