@@ -32,7 +32,9 @@ export function ropeFrequencies(rope: RopeConfig, rotaryDim: number): RopeFreque
     case "yarn":
       return table(yarnFrequencies(plain, rope, rotaryDim), yarnAttentionScale(rope));
     case "longrope":
-      throw new UnsupportedError('rope_scaling: rope_type "longrope" is read but not computed yet; use a model without it');
+      throw new UnsupportedError(
+        'rope_scaling: rope_type "longrope" is read but not computed yet; use a model without it',
+      );
   }
 }
 
