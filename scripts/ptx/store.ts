@@ -1,0 +1,61 @@
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { type Manifest, type ManifestFile, manifestName } from "../../src/kernels/manifest.ts";
+import { root } from "./paths.ts";
+
+const ptxRoot = `${root}ptx/`;
+
+export function ptxPath(family: string, file: string): string {
+  return `${ptxRoot}${family}/${file}`;
+}
+
+/** Undefined when the family has none, or one that cannot be read: it is then built from scratch. */
+export function readManifest(family: string): Manifest | undefined {
+  try {
+    return JSON.parse(readFileSync(ptxPath(family, manifestName), "utf8")) as Manifest;
+  } catch {
+    return undefined;
+  }
+}
+
+/** One line per file, sorted, so that changes of different variants merge. */
+export function writeManifest(family: string, compiler: string, files: readonly ManifestFile[]): void {
+  const key = (f: ManifestFile): string => `${f.symbol}.${f.target}`;
+  const lines = [...files].sort((a, b) => (key(a) < key(b) ? -1 : 1)).map((f) => `    ${JSON.stringify(f)}`);
+  const text = `{\n  "compiler": ${JSON.stringify(compiler)},\n  "files": [\n${lines.join(",\n")}\n  ]\n}\n`;
+  mkdirSync(ptxPath(family, ""), { recursive: true });
+  const path = ptxPath(family, manifestName);
+  if (!existsSync(path) || readFileSync(path, "utf8") !== text) writeFileSync(path, text);
+}
+
+export function readText(family: string, file: string): string | undefined {
+  const path = ptxPath(family, file);
+  return existsSync(path) ? readFileSync(path, "utf8").replaceAll("\r\n", "\n") : undefined;
+}
+
+export function writeText(family: string, file: string, text: string): void {
+  mkdirSync(ptxPath(family, ""), { recursive: true });
+  writeFileSync(ptxPath(family, file), text);
+}
+
+/** The folders in `ptx/`. */
+export function storedFamilies(): string[] {
+  if (!existsSync(ptxRoot)) return [];
+  return readdirSync(ptxRoot, { withFileTypes: true })
+    .filter((e) => e.isDirectory())
+    .map((e) => e.name)
+    .sort();
+}
+
+/** The files of a family, the manifest apart. */
+export function storedFiles(family: string): string[] {
+  const path = ptxPath(family, "");
+  return existsSync(path)
+    ? readdirSync(path)
+        .filter((f) => f !== manifestName)
+        .sort()
+    : [];
+}
+
+export function removeStored(family: string, file?: string): void {
+  rmSync(file === undefined ? ptxPath(family, "") : ptxPath(family, file), { recursive: true, force: true });
+}
