@@ -48,6 +48,9 @@ export function defineKernel<const Args extends ArgSpec, const Axes extends Vari
   return spec;
 }
 
-export function variantSymbol(spec: { family: string; axes: VariantAxes }, variant: Readonly<Record<string, string>>): string {
+export function variantSymbol(
+  spec: { family: string; axes: VariantAxes },
+  variant: Readonly<Record<string, string>>,
+): string {
   return [spec.family, ...Object.keys(spec.axes).map((axis) => variant[axis])].join("_");
 }
