@@ -32,7 +32,10 @@ function define(
   isFloat: boolean,
   safetensors: string,
   rank: number,
-  Ctor: { new (length: number): HostArray; new (buffer: ArrayBufferLike, byteOffset: number, length: number): HostArray },
+  Ctor: {
+    new (length: number): HostArray;
+    new (buffer: ArrayBufferLike, byteOffset: number, length: number): HostArray;
+  },
 ): DType {
   return Object.freeze({
     name,

@@ -13,6 +13,10 @@ export const settings = {
   library: (name: string) => process.env[`LLCUDA_${name.toUpperCase()}_LIBRARY`],
   /** CUDA_HOME or CUDA_PATH: where a CUDA toolkit is installed, searched for cublasLt and NCCL. */
   cudaHome: () => process.env.CUDA_HOME ?? process.env.CUDA_PATH,
+  /** VIRTUAL_ENV, CONDA_PREFIX: Python environments, searched for the libraries that pip and conda install. */
+  pythonPrefixes: () => [process.env.VIRTUAL_ENV, process.env.CONDA_PREFIX].filter((prefix) => prefix !== undefined),
+  /** PATH, folder by folder: the Python installations on it are searched as well. */
+  pathFolders: () => (process.env.PATH ?? "").split(process.platform === "win32" ? ";" : ":").filter((f) => f !== ""),
   /** LLCUDA_CUBLASLT=0: do not use cuBLASLt even where it is installed. */
   useCublasLt: () => process.env.LLCUDA_CUBLASLT !== "0",
   /** LLCUDA_MEMORY_LIMIT: the most bytes that the memory pool of a device may hold. */

@@ -8,18 +8,28 @@
  * Sizes are numbers in bytes; addresses and handles are branded bigints so that one cannot be passed for another.
  */
 
-declare const brand: unique symbol;
-export type Handle<Name extends string> = bigint & { readonly [brand]: Name };
+import type {
+  ContextHandle,
+  DevicePtr,
+  EventHandle,
+  FunctionHandle,
+  GraphExecHandle,
+  GraphHandle,
+  ModuleHandle,
+  StreamHandle,
+} from "../ffi/handles.ts";
 
-/** An address in device memory (CUdeviceptr). Arithmetic: `ptrAdd(p, bytes)`. */
-export type DevicePtr = Handle<"CUdeviceptr">;
-export type ContextHandle = Handle<"CUcontext">;
-export type StreamHandle = Handle<"CUstream">;
-export type EventHandle = Handle<"CUevent">;
-export type ModuleHandle = Handle<"CUmodule">;
-export type FunctionHandle = Handle<"CUfunction">;
-export type GraphHandle = Handle<"CUgraph">;
-export type GraphExecHandle = Handle<"CUgraphExec">;
+export type {
+  ContextHandle,
+  DevicePtr,
+  EventHandle,
+  FunctionHandle,
+  GraphExecHandle,
+  GraphHandle,
+  Handle,
+  ModuleHandle,
+  StreamHandle,
+} from "../ffi/handles.ts";
 
 export const nullPtr = 0n as DevicePtr;
 

@@ -37,6 +37,10 @@ export class Device implements Disposable {
     this.stream = this.createStream();
   }
 
+  get disposed(): boolean {
+    return this.#disposed;
+  }
+
   /** Makes this device's context the one that driver calls on this thread act in. */
   makeCurrent(): void {
     if (this.#disposed) throw new StateError(`${this.name}: used after dispose(); open it again with openDevice()`);

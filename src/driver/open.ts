@@ -1,14 +1,40 @@
+import { DeviceError } from "../base/errors.ts";
+import { settings } from "../base/settings.ts";
+import { CudaProvider } from "./cuda/provider.ts";
 import type { Device } from "./device.ts";
+import type { DeviceListing, DeviceProvider } from "./provider.ts";
+
+export type { DeviceListing, DeviceProvider } from "./provider.ts";
+
+/** What is open on this thread. Primary contexts belong to the process, so one table is what there is to know. */
+const open = new Map<string, Device>();
+const providers = new Map<string, DeviceProvider>([["cuda", new CudaProvider()]]);
+
+/** Adds a kind of device (`sim`), for `openDevice("sim…")` and `listDevices()`. */
+export function registerDevices(provider: DeviceProvider): void {
+  providers.set(provider.kind, provider);
+}
 
 /**
  * Opens a device by name: `cuda`, `cuda:1`, later `sim`, `sim:sm_80`. Without a name: LLCUDA_DEVICE, else the first GPU.
  * The same name gives the same Device until it is disposed. Throws DeviceError that says what is missing and what to do.
  */
-export declare function openDevice(name?: string): Device;
+export function openDevice(name: string = settings.device() ?? "cuda"): Device {
+  const [kind = "", detail = ""] = name.split(/:(.*)/s, 2);
+  const provider = providers.get(kind);
+  if (!provider) {
+    const known = [...providers.keys()].map((k) => `"${k}"`).join(" or ");
+    throw new DeviceError(`device "${name}": unknown kind "${kind}"; use ${known}, with an index such as "cuda:0"`);
+  }
+  const full = provider.resolve(detail);
+  const found = open.get(full);
+  if (found && !found.disposed) return found;
+  const device = provider.open(full);
+  open.set(full, device);
+  return device;
+}
 
 /** What can be opened, without opening it. */
-export interface DeviceListing {
-  readonly name: string;
-  readonly description: string;
+export function listDevices(): DeviceListing[] {
+  return [...providers.values()].flatMap((provider) => provider.list());
 }
-export declare function listDevices(): DeviceListing[];

@@ -20,7 +20,8 @@ export class PinnedBuffer implements Disposable {
   }
 
   get block(): HostBlock {
-    if (this.#disposed) throw new StateError("PinnedBuffer: used after dispose(); its memory has gone back to the driver");
+    if (this.#disposed)
+      throw new StateError("PinnedBuffer: used after dispose(); its memory has gone back to the driver");
     return this.#block;
   }
 

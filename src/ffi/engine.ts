@@ -1,13 +1,16 @@
 /**
  * What llcuda needs from a foreign-function library, and nothing more: scalars in, one scalar out. Everything else
- * (out parameters, structures, arrays) is native memory that we lay out ourselves, so an engine is about a page.
- * Two engines implement this: koffi (default) and ffi-rs. Both pass test/ffi/engine.conformance.ts.
+ * (out parameters, structures, arrays, strings) is native memory that we lay out ourselves, so an engine is about a page.
+ * Two engines implement this: koffi (default) and ffi-rs. Both pass test/ffi/engine.test.ts.
  */
 
-/** The C types that cross the boundary. Pointers and handles are `ptr`, always a bigint on this side. */
-export type ScalarType = "void" | "i32" | "u32" | "i64" | "u64" | "f32" | "f64" | "ptr";
+/**
+ * The C types that cross the boundary. On this side: `i32`, `u32` and `usize` are numbers (sizes stay below 2^53),
+ * `ptr` (pointers, handles, CUdeviceptr) is always a bigint, 0n for null. No API that llcuda calls passes a
+ * floating-point number by value, so there is none here.
+ */
+export type ScalarType = "void" | "i32" | "u32" | "usize" | "ptr";
 
-/** i32, u32, f32, f64: number. i64, u64: bigint. ptr: bigint, 0n for null. */
 export type ScalarValue = number | bigint;
 
 export type NativeFunction = (...args: ScalarValue[]) => ScalarValue | undefined;
@@ -28,13 +31,36 @@ export interface FfiEngine {
   readonly name: "koffi" | "ffi-rs";
   /** Opens a shared library by path or soname; throws an Error with the loader's text. */
   open(path: string): NativeLibrary;
-  /** Zeroed memory, 64-byte aligned, alive as long as the returned object is reachable. */
+  /** Zeroed memory, 64-byte aligned, freed some time after the block's `buffer` becomes unreachable. */
   alloc(bytes: number): NativeBlock;
   /**
    * Views memory that native code owns (pinned host memory), without a copy. The view must not be used after the owner
-   * frees it. Returns undefined when this engine cannot.
+   * frees it.
    */
-  view(address: bigint, bytes: number): ArrayBuffer | undefined;
+  view(address: bigint, bytes: number): ArrayBuffer;
   /** Reads a NUL-terminated UTF-8 string. */
   readString(address: bigint): string;
 }
+
+/**
+ * The body of `FfiEngine.alloc`, the same for both engines: over-allocates with the C library, aligns, views, and
+ * frees when the garbage collector has taken the view.
+ */
+export function blockAllocator(
+  calloc: (bytes: number) => bigint,
+  free: (address: bigint) => void,
+  view: (address: bigint, bytes: number) => ArrayBuffer,
+): (bytes: number) => NativeBlock {
+  const registry = new FinalizationRegistry<bigint>(free);
+  return (bytes) => {
+    const raw = calloc(Math.max(bytes, 1) + alignment);
+    if (raw === 0n) throw new RangeError(`host memory: ${bytes} bytes could not be allocated`);
+    const address = (raw + BigInt(alignment - 1)) & ~BigInt(alignment - 1);
+    const buffer = view(address, bytes);
+    registry.register(buffer, raw);
+    return { address, buffer };
+  };
+}
+
+/** What CUtensorMap, the most demanding structure that we build, needs. */
+const alignment = 64;

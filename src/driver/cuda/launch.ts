@@ -1,0 +1,74 @@
+import type { FfiEngine } from "../../ffi/engine.ts";
+import type { FunctionHandle, StreamHandle } from "../../ffi/handles.ts";
+import type { LaunchShape } from "../api.ts";
+import type { ArgumentBlock } from "./host-memory.ts";
+import type { CudaDriver } from "./load.ts";
+
+/** CUlaunchConfig (56 bytes) and one CUlaunchAttribute (72 bytes) behind it; offsets from cuda.h. */
+const config = {
+  grid: 0,
+  block: 12,
+  sharedBytes: 24,
+  stream: 32,
+  attributes: 40,
+  attributeCount: 48,
+  bytes: 56,
+} as const;
+const attribute = { id: 0, value: 8, bytes: 72 } as const;
+const CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
+
+/** Launches kernels, plainly or with programmatic stream serialization, without allocating. */
+export class Launcher {
+  readonly #cu: CudaDriver;
+  readonly #canOverlap: boolean;
+  readonly #config: DataView;
+  readonly #configAddress: bigint;
+
+  constructor(cu: CudaDriver, engine: FfiEngine) {
+    this.#cu = cu;
+    this.#canOverlap = cu.has("launchKernelEx");
+    const { address, buffer } = engine.alloc(config.bytes + attribute.bytes);
+    this.#configAddress = address;
+    this.#config = new DataView(buffer);
+    this.#config.setBigUint64(config.attributes, address + BigInt(config.bytes), true);
+    this.#config.setUint32(config.attributeCount, 1, true);
+    this.#config.setUint32(config.bytes + attribute.id, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, true);
+    this.#config.setInt32(config.bytes + attribute.value, 1, true);
+  }
+
+  launch(
+    fn: FunctionHandle,
+    shape: LaunchShape,
+    stream: StreamHandle,
+    args: ArgumentBlock,
+    bytes: number,
+    overlap: boolean,
+  ): void {
+    args.setArgumentBytes(bytes);
+    const { grid, block, sharedBytes } = shape;
+    if (!overlap || !this.#canOverlap) {
+      this.#cu.calls.launchKernel(
+        fn,
+        grid[0],
+        grid[1],
+        grid[2],
+        block[0],
+        block[1],
+        block[2],
+        sharedBytes,
+        stream,
+        0n,
+        args.extra,
+      );
+      return;
+    }
+    const c = this.#config;
+    for (let i = 0; i < 3; i++) {
+      c.setUint32(config.grid + 4 * i, grid[i]!, true);
+      c.setUint32(config.block + 4 * i, block[i]!, true);
+    }
+    c.setUint32(config.sharedBytes, sharedBytes, true);
+    c.setBigUint64(config.stream, stream, true);
+    this.#cu.calls.launchKernelEx(this.#configAddress, fn, 0n, args.extra);
+  }
+}
