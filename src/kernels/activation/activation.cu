@@ -5,7 +5,7 @@
 // z = 2 sqrt(2/pi) (x + 0.044715 x³). Written x / (1 + e^-z), which is 0 for large -z and x for large z without a branch.
 // Grid: x over F, 16 bytes a thread; y over rows. Traffic: 2 R F elements read, R F written; bound by DRAM: about 12
 // float operations an element are free beside 6 bytes. expf is the accurate one: float32 is the reference mode.
-// Registers: 40 to 64 (ptxas), no shared memory. Variants: dtype; the activation is an argument, for one uniform branch
+// Registers: 32 to 53 (ptxas), no shared memory. Variants: dtype; the activation is an argument, for one uniform branch
 // costs nothing beside the loads.
 #include "../common/launch.cuh"
 #include "../common/types.cuh"

@@ -6,7 +6,7 @@
 // Traffic: T*C elements read (each row once, scattered rows but contiguous inside) and written. Bound by DRAM in
 // prefill; at one token it is the latency of two dependent loads, the id and then the row: about 1.5 us, launch included.
 // Arithmetic: one float32 product; with scale = 1 conversion there and back is exact, so the bits are copied.
-// Registers: 26 to 40 (ptxas, sm_90), no shared memory.
+// Registers: 18 to 26 (ptxas), no shared memory.
 #include "../common/launch.cuh"
 #include "../common/types.cuh"
 

@@ -1,7 +1,7 @@
 import type { DType } from "../../base/dtype.ts";
 import type { DevicePtr } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
-import { floatDTypes, floatVariant } from "../float-variant.ts";
+import { floatDTypes, floatTargets, floatVariant } from "../float-variant.ts";
 import { launch } from "../library.ts";
 import { defineKernel } from "../spec.ts";
 
@@ -10,7 +10,7 @@ export const embeddingKernel = defineKernel({
   source: "embedding/embedding.cu",
   args: { out: "ptr", table: "ptr", ids: "ptr", tokens: "i32", cols: "i32", vocab: "i32", scale: "f32" },
   axes: { dtype: floatDTypes },
-  targets: ["sm_60", "sm_80", "sm_90"],
+  targets: floatTargets,
 });
 
 export interface EmbeddingArgs {
