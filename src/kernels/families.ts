@@ -4,3 +4,4 @@ export * as embedding from "./embedding/embedding.ts";
 export * as rmsNorm from "./rms-norm/rms-norm.ts";
 export * as activation from "./activation/activation.ts";
 export * as softmax from "./softmax/softmax.ts";
+export * as matmulHopper from "./matmul/hopper.ts";
