@@ -3,9 +3,7 @@ import type { ArgSpec } from "../../src/kernels/spec.ts";
 
 /** Size and kind of each parameter, as both sides spell it: `8`, `4`, `f4`, `128`. */
 function specParameters(args: ArgSpec): string[] {
-  return argLayout(args).fields.map(({ type }) =>
-    type === "f32" ? "f4" : type === "tensorMap" ? "128" : type === "i32" || type === "u32" ? "4" : "8",
-  );
+  return argLayout(args).fields.map(({ type, bytes }) => (type === "f32" ? "f4" : String(bytes)));
 }
 
 function textParameters(text: string, symbol: string): string[] | undefined {

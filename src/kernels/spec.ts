@@ -7,8 +7,11 @@
 export const targets = ["sm_60", "sm_70", "sm_75", "sm_80", "sm_86", "sm_89", "sm_90", "sm_90a"] as const;
 export type Target = (typeof targets)[number];
 
-/** Parameter types of a kernel, in C terms. `tensorMap` is a CUtensorMap by value (128 bytes, 64-byte aligned). */
-export type ArgType = "ptr" | "i32" | "u32" | "i64" | "u64" | "f32" | "tensorMap";
+/**
+ * Parameter types of a kernel, in C terms. `tensorMap` is a CUtensorMap by value (128 bytes, 64-byte aligned). `dims` is
+ * `struct Dims` of common/dims.cuh by value: up to eight whole numbers as i64, sizes or strides of a view.
+ */
+export type ArgType = "ptr" | "i32" | "u32" | "i64" | "u64" | "f32" | "tensorMap" | "dims";
 export type ArgSpec = Readonly<Record<string, ArgType>>;
 
 export interface KernelSpec<Args extends ArgSpec = ArgSpec, Axes extends VariantAxes = VariantAxes> {
@@ -38,7 +41,9 @@ export type ArgValue<T extends ArgType> = T extends "ptr" | "i64" | "u64"
   ? bigint
   : T extends "tensorMap"
     ? Uint8Array
-    : number;
+    : T extends "dims"
+      ? readonly number[]
+      : number;
 export type ArgValues<Args extends ArgSpec> = { readonly [K in keyof Args]: ArgValue<Args[K]> };
 
 /** Identity with inference: `export const rmsNormKernel = defineKernel({ … })`. */
