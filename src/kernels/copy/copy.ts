@@ -76,8 +76,11 @@ export interface CopyArgs {
 export function copy(stream: Stream, p: CopyArgs): void {
   const count = elementCount(p.shape);
   if (count === 0) return;
+  if (p.dtype === p.outDType) {
+    move(stream, p, count);
+    return;
+  }
   const layout = coalesce(p.shape, [p.outStrides, p.strides]);
-  if (p.dtype === p.outDType) return move(stream, p, count);
   checkRank("copy", layout);
   const flat = isFlat(layout);
   launch(
