@@ -16,7 +16,7 @@ import { TensorMapEncoder } from "./tensor-map.ts";
 const CU_MEMHOSTALLOC_PORTABLE = 1;
 const CU_MEMHOSTALLOC_DEVICEMAP = 2;
 const CU_STREAM_NON_BLOCKING = 1;
-const CU_STREAM_CAPTURE_MODE_THREAD_LOCAL = 1;
+const CU_STREAM_CAPTURE_MODE_RELAXED = 2;
 const CU_EVENT_DEFAULT = 0;
 const CU_EVENT_DISABLE_TIMING = 2;
 const CU_FUNC_ATTRIBUTE = { maxThreads: 0, staticShared: 1, localBytes: 3, registers: 4, maxDynamicShared: 8 } as const;
@@ -254,7 +254,7 @@ export class CudaApi implements api.DriverApi {
   }
 
   beginCapture(stream: api.StreamHandle): void {
-    this.#cu.calls.streamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_THREAD_LOCAL);
+    this.#cu.calls.streamBeginCapture(stream, CU_STREAM_CAPTURE_MODE_RELAXED);
   }
 
   endCapture(stream: api.StreamHandle): api.GraphHandle {
