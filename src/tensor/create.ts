@@ -1,0 +1,88 @@
+import { type DType, type DTypeLike, dtype, float32, int32 } from "../base/dtype.ts";
+import { ArgumentError, ShapeError } from "../base/errors.ts";
+import { elementCount, formatShape, type Shape } from "../base/shape.ts";
+import type { Device } from "../driver/device.ts";
+import type { DeviceBuffer } from "../driver/memory.ts";
+import { openDevice } from "../driver/open.ts";
+import { type HostInput, HostTensor } from "./host-tensor.ts";
+import { checkShape } from "./layout.ts";
+import { fillContiguous } from "./ops/copy.ts";
+import { type Distribution, fillRandom } from "./ops/random.ts";
+import { Storage } from "./storage.ts";
+import { Tensor } from "./tensor.ts";
+import { upload } from "./transfer.ts";
+import { contiguousLayout } from "./views.ts";
+
+export interface TensorOptions {
+  readonly dtype?: DTypeLike | string | undefined;
+  /** A device, or the name of one such as `cuda:1`; by default LLCUDA_DEVICE, else the first GPU. */
+  readonly device?: Device | string | undefined;
+  /** Names the owner in out-of-memory reports. */
+  readonly tag?: string | undefined;
+}
+
+function deviceOf(options: TensorOptions): Device {
+  return typeof options.device === "object" ? options.device : openDevice(options.device);
+}
+
+/** Uninitialised and contiguous; what every operation puts its result in. */
+export function allocate(device: Device, shape: Shape, type: DType, tag?: string): Tensor {
+  const storage = Storage.allocate(device, elementCount(shape) * type.bytes, tag);
+  return new Tensor(storage, contiguousLayout(shape), type);
+}
+
+export function empty(shape: Shape, options: TensorOptions): Tensor {
+  checkShape("Tensor.empty", shape);
+  return allocate(deviceOf(options), [...shape], dtype(options.dtype ?? float32), options.tag);
+}
+
+export function from(input: HostInput, options: TensorOptions & { shape?: Shape }): Tensor {
+  const host = HostTensor.from(input, {
+    ...(options.shape && { shape: options.shape }),
+    ...(options.dtype !== undefined && { dtype: options.dtype }),
+  });
+  const out = allocate(deviceOf(options), [...host.shape], host.dtype, options.tag);
+  try {
+    upload(out.device, out.ptr, host.data);
+    return out;
+  } catch (error) {
+    out.dispose();
+    throw error;
+  }
+}
+
+export function full(shape: Shape, value: number | bigint, options: TensorOptions): Tensor {
+  const out = empty(shape, options);
+  fillContiguous(out, value);
+  return out;
+}
+
+export function arange(start: number, end: number | undefined, step = 1, options: TensorOptions): Tensor {
+  const [from, to] = end === undefined ? [0, start] : [start, end];
+  if (!Number.isFinite(from) || !Number.isFinite(to) || !Number.isFinite(step) || step === 0) {
+    throw new ArgumentError(`Tensor.arange: start ${from}, end ${to} and step ${step} must be finite, and step not 0`);
+  }
+  const count = Math.max(0, Math.ceil((to - from) / step));
+  const whole = Number.isInteger(from) && Number.isInteger(step) && Number.isInteger(to);
+  const values = new Float64Array(count);
+  for (let i = 0; i < count; i++) values[i] = from + i * step;
+  return Tensor.from(values, { ...options, dtype: options.dtype ?? (whole ? int32 : float32) });
+}
+
+export function random(distribution: Distribution, shape: Shape, options: TensorOptions & { seed?: number }): Tensor {
+  const type = dtype(options.dtype ?? float32);
+  const out = empty(shape, { ...options, dtype: type });
+  fillRandom(out, distribution, options.seed ?? 0);
+  return out;
+}
+
+export function wrap(device: Device, buffer: DeviceBuffer, shape: Shape, type: DType): Tensor {
+  checkShape("Tensor.wrap", shape);
+  const bytes = elementCount(shape) * type.bytes;
+  if (bytes > buffer.bytes) {
+    throw new ShapeError(
+      `Tensor.wrap: ${formatShape(shape)} ${type.name} takes ${bytes} bytes, but the buffer has ${buffer.bytes}`,
+    );
+  }
+  return new Tensor(new Storage(device, buffer), contiguousLayout([...shape]), type);
+}
