@@ -1,0 +1,41 @@
+/** `npm run bench -- <name> [options]`, or `bun bench/main.ts <name> [options]`. One line here makes a benchmark known. */
+import { LlcudaError } from "../src/base/errors.ts";
+import type { Bench } from "./support/bench.ts";
+
+const benches: Record<string, { summary: string; load: () => Promise<{ bench: Bench }> }> = {
+  bandwidth: {
+    summary: "the machine's ceilings: copy, read, bf16 matrix product",
+    load: () => import("./bandwidth.ts"),
+  },
+  gemm: { summary: "own matrix products against cuBLASLt", load: () => import("./gemm.ts") },
+  linear: { summary: "linear layers of an 8B model, one row to a long prompt", load: () => import("./linear.ts") },
+};
+
+function usage(): string {
+  const width = Math.max(...Object.keys(benches).map((name) => name.length));
+  const lines = Object.entries(benches).map(([name, { summary }]) => `  ${name.padEnd(width)}  ${summary}`);
+  return ["Usage: npm run bench -- <name> [options]   (<name> --help lists its options)", "", ...lines].join("\n");
+}
+
+async function main(args: string[]): Promise<number> {
+  const [name, ...rest] = args;
+  if (name === undefined || name === "--help" || name === "-h") {
+    console.log(usage());
+    return name === undefined ? 2 : 0;
+  }
+  const entry = Object.hasOwn(benches, name) ? benches[name] : undefined;
+  if (!entry) {
+    console.error(`bench: there is no benchmark "${name}"\n\n${usage()}`);
+    return 2;
+  }
+  const { bench } = await entry.load();
+  return bench.run(rest);
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  if (!(error instanceof LlcudaError)) throw error;
+  console.error(`bench: ${error.message}`);
+  process.exitCode = 2;
+}
