@@ -9,3 +9,7 @@ export * as matmulHopper from "./matmul/hopper.ts";
 export * as rmsNorm from "./rms-norm/rms-norm.ts";
 export * as rope from "./rope/rope.ts";
 export * as softmax from "./softmax/softmax.ts";
+export * as argmax from "./argmax/argmax.ts";
+export * as topk from "./topk/topk.ts";
+export * as advance from "./sampling/advance.ts";
+export * as sampling from "./sampling/sampling.ts";
