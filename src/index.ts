@@ -10,6 +10,29 @@ export { KernelFunction, Module as PtxModule } from "./driver/module.ts";
 export { type DeviceListing, listDevices, openDevice } from "./driver/open.ts";
 export { PinnedBuffer } from "./driver/pinned.ts";
 export { Stream } from "./driver/stream.ts";
+export {
+  AutoModelForCausalLM,
+  type FromPretrainedOptions,
+  type GenerateOptions,
+  type GenerationChunk,
+  LanguageModel,
+  type Prompt,
+} from "./engine/language-model.ts";
+export type { FinishReason } from "./engine/request.ts";
+export type { SamplingOptions } from "./engine/sampling.ts";
+export type { GenerationResult } from "./engine/text-assembly.ts";
+export { type Verification, verifyModel } from "./engine/verify.ts";
+export type { ChatMessage } from "./formats/chat-template/chat-template.ts";
+export type { ModelConfig } from "./formats/config/model-config.ts";
+export { AutoTokenizer, PretrainedTokenizer } from "./models/auto-tokenizer.ts";
+export type { CausalNetwork } from "./models/network.ts";
+export { Embedding } from "./nn/embedding.ts";
+export type { ForwardContext } from "./nn/forward-context.ts";
+export { KvCache } from "./nn/kv-cache.ts";
+export { Linear } from "./nn/linear.ts";
+export { Module } from "./nn/module.ts";
+export { RMSNorm } from "./nn/rms-norm.ts";
+export { RotaryEmbedding } from "./nn/rotary-embedding.ts";
 export type { TensorOptions } from "./tensor/create.ts";
 export { type HostInput, HostTensor } from "./tensor/host-tensor.ts";
 export type { Nested } from "./tensor/nested.ts";

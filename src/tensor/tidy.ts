@@ -49,6 +49,24 @@ export function tidy<T>(run: () => T): T {
   }
 }
 
+/**
+ * Runs `run`, which must be synchronous; when it throws, every tensor made inside is disposed, and otherwise none: for
+ * building something whose owner disposes its tensors later.
+ */
+export function disposeOnThrow<T>(run: () => T): T {
+  const scope = new Set<Disposer>();
+  scopes.push(scope);
+  let failed = true;
+  try {
+    const result = run();
+    failed = false;
+    return result;
+  } finally {
+    scopes.pop();
+    if (failed) for (const tensor of scope) tensor.dispose();
+  }
+}
+
 /** Takes a tensor out of the `tidy` calls around it: whoever calls this disposes it. */
 export function keep<T extends Disposer>(tensor: T): T {
   untrack(tensor);

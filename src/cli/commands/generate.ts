@@ -1,0 +1,64 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { ArgumentError } from "../../base/errors.ts";
+import type { Prompt } from "../../engine/language-model.ts";
+import { interruptSignal } from "../errors.ts";
+import {
+  addModelOptions,
+  addSamplingOptions,
+  generateOptions,
+  loadModel,
+  type ModelFlags,
+  type SamplingFlags,
+} from "../options.ts";
+import { dim } from "../terminal.ts";
+
+interface Flags extends ModelFlags, SamplingFlags {
+  readonly prompt?: string;
+  readonly chat?: boolean;
+  readonly system?: string;
+  readonly stats?: boolean;
+}
+
+export function generateCommand(): Command {
+  const command = new Command("generate")
+    .description("continue a prompt and print nothing but the answer")
+    .argument("<model>", "directory of a checkpoint, or demo")
+    .option("-p, --prompt <text>", "the prompt; without it, or as -, standard input is read")
+    .option("--chat", "put the prompt into the model's chat template, as a user's message")
+    .option("--system <text>", "a system message before it; implies --chat")
+    .option("--stats", "print tokens and speed on standard error afterwards");
+  return addSamplingOptions(addModelOptions(command)).action(run);
+}
+
+async function run(name: string, flags: Flags): Promise<void> {
+  const signal = interruptSignal();
+  const text = flags.prompt === undefined || flags.prompt === "-" ? readStandardInput() : flags.prompt;
+  using model = await loadModel(name, flags, signal);
+  const begin = performance.now();
+  const answer = model.stream(toPrompt(text, flags), generateOptions(flags, signal));
+  let step = await answer.next();
+  const first = performance.now();
+  for (; !step.done; step = await answer.next()) process.stdout.write(step.value.text);
+  process.stdout.write("\n");
+  if (flags.stats) {
+    const { promptTokens, tokenIds, finishReason } = step.value;
+    const rate = (tokenIds.length - 1) / ((performance.now() - first) / 1000);
+    process.stderr.write(
+      `${dim(`${promptTokens} prompt tokens, first token after ${(first - begin).toFixed(0)} ms, ${tokenIds.length} tokens at ${rate.toFixed(1)} tok/s, ended by ${finishReason}`, process.stderr)}\n`,
+    );
+  }
+}
+
+function toPrompt(text: string, flags: Flags): Prompt {
+  if (!flags.chat && flags.system === undefined) return text;
+  const system = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
+  return [...system, { role: "user", content: text }];
+}
+
+function readStandardInput(): string {
+  if (process.stdin.isTTY) {
+    throw new ArgumentError("generate: there is no prompt; pass --prompt TEXT, or pipe text in");
+  }
+  return readFileSync(0, "utf8");
+}

@@ -1,0 +1,142 @@
+import { ptrAdd } from "../driver/api.ts";
+import type { ExecutableGraph } from "../driver/graph.ts";
+import type { MemoryPool } from "../driver/memory.ts";
+import { advance } from "../kernels/sampling/advance.ts";
+import { sample, samplingWorkspaceBytes } from "../kernels/sampling/sampling.ts";
+import type { CausalNetwork } from "../models/network.ts";
+import type { ForwardContext } from "../nn/forward-context.ts";
+import { blockSize, type KvCache } from "../nn/kv-cache.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+import { type DecodeBatch, ringSteps } from "./decode-batch.ts";
+
+/**
+ * Draws one token for every row from `hidden` [B, C] and moves the batch on: the tokens go to the ring and become the
+ * next step's input, positions and lengths grow by one, the next slots are looked up. All on the device.
+ */
+export function sampleAndAdvance(network: CausalNetwork, batch: DecodeBatch, hidden: Tensor): void {
+  tidy(() => {
+    const { device, vocabSize } = network;
+    const { rows } = batch;
+    const logits = network.logits(hidden);
+    const workspace = Tensor.empty([samplingWorkspaceBytes(rows, vocabSize)], { dtype: "uint8", device });
+    const tokens = Tensor.empty([rows], { dtype: "int32", device });
+    sample(device.stream, {
+      tokens: tokens.ptr,
+      logits: logits.ptr,
+      rows,
+      vocab: vocabSize,
+      dtype: logits.dtype,
+      temperature: batch.temperature.ptr,
+      topK: batch.topK.ptr,
+      topP: batch.topP.ptr,
+      minP: batch.minP.ptr,
+      seeds: batch.seeds.ptr,
+      steps: batch.draws.ptr,
+      workspace: workspace.ptr,
+      greedyOnly: batch.greedyOnly,
+    });
+    advance(device.stream, {
+      sampled: tokens.ptr,
+      tokenIds: batch.tokenIds.ptr,
+      positions: batch.positions.ptr,
+      contextLengths: batch.contextLengths.ptr,
+      slots: batch.slots.ptr,
+      steps: batch.draws.ptr,
+      blockTable: batch.blockTable.ptr,
+      maxBlocks: batch.maxBlocks,
+      blockSize,
+      ring: batch.ring.devicePtr,
+      ringLength: ringSteps,
+      step: batch.step.ptr,
+      published: ptrAdd(batch.ring.devicePtr, ringSteps * rows * 4),
+      rows,
+    });
+  });
+}
+
+/** One decode step: every row's token through the network, then `sampleAndAdvance`. */
+function decodeStep(network: CausalNetwork, cache: KvCache, batch: DecodeBatch, maxContext: number): void {
+  tidy(() => {
+    const context: ForwardContext = {
+      stream: network.device.stream,
+      cache,
+      tokens: batch.rows,
+      sequences: batch.rows,
+      positions: batch.positions,
+      slots: batch.slots,
+      queryStarts: batch.queryStarts,
+      contextLengths: batch.contextLengths,
+      blockTable: batch.blockTable,
+      maxQuery: 1,
+      maxContext,
+    };
+    sampleAndAdvance(network, batch, network.forward(batch.tokenIds, context));
+  });
+}
+
+/**
+ * Decode steps of one batch as CUDA graphs: one per power of two of context, since the context bounds the grid of
+ * attention, and less sampling when every row is greedy. The first step of a kind runs as it is, which also loads what it needs; the second is captured.
+ */
+export class DecodeSteps implements Disposable {
+  readonly #network: CausalNetwork;
+  readonly #cache: () => KvCache;
+  readonly #batch: DecodeBatch;
+  #memory: MemoryPool;
+  readonly #graphs = new Map<string, ExecutableGraph | "warm">();
+
+  constructor(network: CausalNetwork, cache: () => KvCache, batch: DecodeBatch) {
+    this.#network = network;
+    this.#cache = cache;
+    this.#batch = batch;
+    this.#memory = network.device.createMemoryPool("decode graphs");
+  }
+
+  /** Submits one step for rows that see at most `context` tokens. Does not wait. */
+  submit(context: number): void {
+    const { device } = this.#network;
+    const bound = contextBound(context);
+    const key = `${bound}${this.#batch.greedyOnly ? " greedy" : ""}`;
+    const known = this.#graphs.get(key);
+    if (known === undefined) {
+      decodeStep(this.#network, this.#cache(), this.#batch, bound);
+      this.#graphs.set(key, "warm");
+      return;
+    }
+    if (known !== "warm") {
+      known.launch(device.stream);
+      return;
+    }
+    const graph = device.useMemory(this.#memory, () =>
+      device.stream.capture(() => decodeStep(this.#network, this.#cache(), this.#batch, bound)),
+    );
+    const executable = graph.instantiate();
+    graph.dispose();
+    this.#graphs.set(key, executable);
+    executable.launch(device.stream);
+  }
+
+  /** Forgets all graphs, because an address that they hold has changed. Nothing of them may be running. */
+  clear(): void {
+    this.dispose();
+    this.#memory = this.#network.device.createMemoryPool("decode graphs");
+  }
+
+  dispose(): void {
+    for (const graph of this.#graphs.values()) if (graph !== "warm") graph.dispose();
+    this.#graphs.clear();
+    this.#memory.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** The next power of two, from 256 on: a graph's grid covers contexts up to it. */
+export function contextBound(context: number): number {
+  let bound = 256;
+  while (bound < context) bound *= 2;
+  return bound;
+}

@@ -1,0 +1,156 @@
+import { LlcudaError } from "../base/errors.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+import type { DecodeBatch } from "./decode-batch.ts";
+import { type DecodeSteps, sampleAndAdvance } from "./decode-step.ts";
+import type { Engine } from "./engine.ts";
+import { waitForStep } from "./host-poll.ts";
+import { prefill } from "./prefill.ts";
+import type { TokenEvent, TokenRequest } from "./request.ts";
+
+/** Steps submitted ahead of the last token read: the device always has the next one at hand. */
+const runAhead = 2;
+
+/** A request while it runs. */
+interface Row {
+  readonly index: number;
+  readonly request: TokenRequest;
+  /** Cache blocks of this sequence. */
+  readonly table: number[];
+  /** Tokens it may add. */
+  readonly limit: number;
+  produced: number;
+}
+
+/** Requests that start together: one prefill, then decode steps until the last of them ends. */
+export class Wave implements Disposable {
+  readonly #engine: Engine;
+  readonly #rows: readonly Row[];
+  readonly #running: Set<Row>;
+  readonly #batch: DecodeBatch;
+  readonly #steps: DecodeSteps;
+  #submitted = 0;
+
+  constructor(engine: Engine, requests: readonly TokenRequest[]) {
+    this.#engine = engine;
+    const { contextLength } = engine.network;
+    this.#rows = requests.map((request, index) => ({
+      index,
+      request,
+      table: [],
+      limit: Math.min(request.maxNewTokens, contextLength - request.promptIds.length),
+      produced: 0,
+    }));
+    this.#running = new Set(this.#rows);
+    const { batch, steps } = engine.batchFor(requests.length);
+    this.#batch = batch;
+    this.#steps = steps;
+  }
+
+  async *run(signal?: AbortSignal): AsyncGenerator<TokenEvent, void> {
+    signal?.throwIfAborted();
+    this.#begin();
+    for (let step = 1; this.#running.size > 0; step++) {
+      const begin = performance.now();
+      this.#submitUpTo(step + runAhead);
+      this.#countHostTime(begin);
+      await waitForStep(this.#batch.finishedSteps, step, this.#engine.network.device.stream);
+      const received = performance.now();
+      signal?.throwIfAborted();
+      const events = this.#collect(step);
+      this.#countHostTime(received);
+      yield* events;
+      // The reader of an event may have ended its request.
+      for (const row of this.#running) if (row.request.signal?.aborted) this.#retire(row);
+    }
+  }
+
+  /** Fills the cache with the prompts and draws every row's first token. */
+  #begin(): void {
+    const { network } = this.#engine;
+    for (const row of this.#rows) this.#engine.growTable(row.table, this.#tokensAfter(row, 1 + runAhead));
+    tidy(() => {
+      const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, table: row.table }));
+      const last = prefill(network, this.#engine.cache, sequences);
+      const hidden = padRows(last, this.#batch.rows);
+      this.#batch.start(
+        this.#rows.map((row) => row.request.promptIds.length),
+        this.#rows.map((row) => row.table),
+        this.#rows.map((row) => row.request.sampling),
+      );
+      sampleAndAdvance(network, this.#batch, hidden);
+    });
+    this.#submitted = 1;
+  }
+
+  /** Tokens in the cache of `row` once `step` steps have run. */
+  #tokensAfter(row: Row, step: number): number {
+    return row.request.promptIds.length + step;
+  }
+
+  #submitUpTo(target: number): void {
+    let longest = 0;
+    let last = 0;
+    for (const row of this.#running) last = Math.max(last, row.limit);
+    for (; this.#submitted < Math.min(target, last); this.#submitted++) {
+      const step = this.#submitted + 1;
+      for (const row of this.#running) {
+        // Step `step` stores one key and looks up the slot of the next.
+        const before = row.table.length;
+        this.#engine.growTable(row.table, this.#tokensAfter(row, step + 1));
+        if (row.table.length > before) this.#batch.setTable(row.index, row.table, before);
+        longest = Math.max(longest, this.#tokensAfter(row, step));
+      }
+      this.#steps.submit(longest);
+      this.#engine.statistics.decodeSteps++;
+    }
+  }
+
+  /** The tokens of a finished step; rows that end with theirs leave the batch. */
+  #collect(step: number): TokenEvent[] {
+    const events: TokenEvent[] = [];
+    for (const row of this.#running) {
+      const tokenId = this.#batch.token(step, row.index);
+      if (tokenId < 0) {
+        throw new LlcudaError(
+          "NUMERIC",
+          `the model's logits were not numbers at token ${row.produced + 1} of request ${row.index}; with float16 this is mostly overflow: load the model in bfloat16 or float32`,
+        );
+      }
+      row.produced++;
+      const finish = row.request.stopIds.has(tokenId) ? "stop" : row.produced >= row.limit ? "length" : undefined;
+      if (finish) this.#retire(row);
+      events.push({ request: row.index, tokenId, finish });
+    }
+    return events;
+  }
+
+  #retire(row: Row): void {
+    if (!this.#running.delete(row)) return;
+    this.#batch.retire(row.index);
+    // Later work of this stream is the only one that gets these blocks, and it runs after the row has left.
+    this.#engine.releaseTable(row.table);
+  }
+
+  #countHostTime(begin: number): void {
+    this.#engine.statistics.decodeHostMs += performance.now() - begin;
+  }
+
+  dispose(): void {
+    for (const row of [...this.#running]) this.#retire(row);
+    this.#engine.network.device.stream.synchronize();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+/** [n, C] to [rows, C], with zeros below. */
+function padRows(x: Tensor, rows: number): Tensor {
+  const [n, cols] = x.shape as [number, number];
+  if (n === rows) return x;
+  const padded = Tensor.zeros([rows, cols], { dtype: x.dtype, device: x.device });
+  padded.narrow(0, 0, n).copy_(x);
+  return padded;
+}

@@ -1,0 +1,85 @@
+import { bfloat16, type DType, type DTypeLike, dtype as dtypeOf, float16, float32 } from "../base/dtype.ts";
+import { DTypeError, UnsupportedError } from "../base/errors.ts";
+import type { Device } from "../driver/device.ts";
+import type { ModelConfig } from "../formats/config/model-config.ts";
+import { openCheckpoint, type WeightSource } from "../formats/safetensors/checkpoint.ts";
+import { CheckpointWeights } from "../nn/checkpoint-weights.ts";
+import { type UploadProgress, uploadWeights } from "../nn/upload.ts";
+import { RandomWeights, type Weights } from "../nn/weights.ts";
+import { disposeOnThrow } from "../tensor/tidy.ts";
+import { findArchitecture } from "./architectures.ts";
+import type { CausalNetwork } from "./network.ts";
+
+export interface LoadOptions {
+  /** What to compute in; by default what the checkpoint is stored in, or float16 where that is bfloat16 and the GPU has none. */
+  readonly dtype?: DTypeLike | string | undefined;
+  readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Builds the network that a checkpoint's config describes and streams its weights to the device. */
+export async function loadNetwork(
+  directory: string,
+  config: ModelConfig,
+  device: Device,
+  options: LoadOptions = {},
+): Promise<CausalNetwork> {
+  refuseQuantized(config);
+  findArchitecture(config);
+  using source = openCheckpoint(directory);
+  const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
+  const weights = new CheckpointWeights(directory, source, device, dtype);
+  const network = buildNetwork(config, weights);
+  try {
+    await uploadWeights(source, weights.uploads, device, {
+      ...(options.onProgress && { onProgress: options.onProgress }),
+      ...(options.signal && { signal: options.signal }),
+    });
+    return network;
+  } catch (error) {
+    network.dispose();
+    throw error;
+  }
+}
+
+/** The same network with random weights: for measuring shapes that no file is at hand for. */
+export function randomNetwork(config: ModelConfig, device: Device, dtype: DTypeLike): CausalNetwork {
+  return buildNetwork(config, new RandomWeights(device, computeDType(dtype, undefined, device)));
+}
+
+function buildNetwork(config: ModelConfig, weights: Weights): CausalNetwork {
+  const Architecture = findArchitecture(config);
+  return disposeOnThrow(() => new Architecture(config, weights));
+}
+
+function storedDType(source: WeightSource): DType | undefined {
+  for (const info of source.tensors.values()) if (info.elementType?.isFloat) return info.elementType;
+  return undefined;
+}
+
+/** Tensor cores and conversions for bfloat16 begin with this capability; older GPUs only emulate it. */
+const bfloat16Capability = 80;
+
+function computeDType(wanted: DTypeLike | string | undefined, stored: DType | undefined, device: Device): DType {
+  if (wanted !== undefined && wanted !== "auto") {
+    const dtype = dtypeOf(wanted);
+    if (!dtype.isFloat) {
+      throw new DTypeError(`dtype: a model computes in float32, float16 or bfloat16, not in ${dtype.name}`);
+    }
+    return dtype;
+  }
+  if (stored !== bfloat16 || device.attributes.capability >= bfloat16Capability) return stored ?? float32;
+  process.emitWarning(
+    `${device.attributes.name} has no bfloat16 arithmetic, so this bfloat16 checkpoint runs in float16; ask for dtype "bfloat16" (emulated, slower) or "float32" if values overflow`,
+    { type: "LlcudaWarning" },
+  );
+  return float16;
+}
+
+function refuseQuantized(config: ModelConfig): void {
+  const { quantization } = config;
+  if (!quantization) return;
+  throw new UnsupportedError(
+    `${config.source.file}: the weights are quantized (${quantization.method}), which this version cannot load; use a float32, float16 or bfloat16 checkpoint`,
+  );
+}

@@ -1,0 +1,28 @@
+import type { Stream } from "../driver/stream.ts";
+import type { Tensor } from "../tensor/tensor.ts";
+import type { KvCache } from "./kv-cache.ts";
+
+/**
+ * What a batch of tokens is, for one forward pass. Tokens of B sequences lie one after another, T in all; a sequence may
+ * bring one new token (decode) or many (prefill, or a chunk of it). All tensors are int32 and live on the device, because
+ * a decode step is a graph that is replayed with fixed arguments: what changes between steps is read from memory.
+ */
+export interface ForwardContext {
+  readonly stream: Stream;
+  readonly cache: KvCache;
+  readonly tokens: number;
+  readonly sequences: number;
+  /** [T] where each token stands in its sequence, from 0. */
+  readonly positions: Tensor;
+  /** [T] where its key and value go: block · blockSize + offset; -1 stores nothing. */
+  readonly slots: Tensor;
+  /** [B + 1] prefix sums of the sequences' new tokens. */
+  readonly queryStarts: Tensor;
+  /** [B] tokens that each sequence sees after this pass, the new ones included. */
+  readonly contextLengths: Tensor;
+  /** [B, maxBlocks] the cache blocks of each sequence, in order. */
+  readonly blockTable: Tensor;
+  /** Upper bounds of the new tokens of one sequence, and of its context: they size grids and change no result. */
+  readonly maxQuery: number;
+  readonly maxContext: number;
+}

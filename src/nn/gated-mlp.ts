@@ -1,0 +1,41 @@
+import type { Tensor } from "../tensor/tensor.ts";
+import type { GateActivation, Linear } from "./linear.ts";
+import { loadStackedLinear } from "./load-linear.ts";
+import { Module } from "./module.ts";
+import type { Weights } from "./weights.ts";
+
+/**
+ * down(activation(gate(x)) · up(x)). Gate and up run as one product over a stacked weight [2F, C], whose epilogue applies
+ * the activation, so that the [T, 2F] intermediate is never stored.
+ */
+export class GatedMlp extends Module {
+  readonly gateUp: Linear;
+  readonly down: Linear;
+  readonly activation: GateActivation;
+
+  constructor(gateUp: Linear, down: Linear, activation: GateActivation) {
+    super();
+    this.gateUp = gateUp;
+    this.down = down;
+    this.activation = activation;
+  }
+
+  /** From `gate_proj`, `up_proj` and `down_proj` below `weights`. */
+  static load(
+    weights: Weights,
+    options: { hiddenSize: number; intermediateSize: number; bias: boolean; activation: GateActivation },
+  ): GatedMlp {
+    const { hiddenSize: c, intermediateSize: f, bias, activation } = options;
+    return new GatedMlp(
+      loadStackedLinear(weights, ["gate_proj", "up_proj"], [f, f], c, bias),
+      loadStackedLinear(weights, ["down_proj"], [c], f, bias),
+      activation,
+    );
+  }
+
+  /** x [T, C] normed; adds the result to `residual` [T, C]. */
+  forward(x: Tensor, residual: Tensor): void {
+    const hidden = this.gateUp.forwardGated(x, this.activation);
+    this.down.forward(hidden, { residual });
+  }
+}

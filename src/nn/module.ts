@@ -1,0 +1,84 @@
+import type { DType, DTypeLike } from "../base/dtype.ts";
+import type { Device } from "../driver/device.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+/**
+ * A part of a network. Its public fields are the tree: a Tensor is a parameter, a Module a child, an array of Modules a
+ * list of children (`layers.0`, `layers.1`, …); other fields are settings. Names are the field names joined by dots, so a
+ * module whose fields are named as in PyTorch has the names of the checkpoint.
+ */
+export abstract class Module implements Disposable {
+  /** Every parameter below this module with its dotted name, depth first, in field order. */
+  *namedParameters(prefix = ""): Generator<[string, Tensor]> {
+    for (const [name, child] of members(this)) {
+      const path = prefix ? `${prefix}.${name}` : name;
+      if (child instanceof Tensor) yield [path, child];
+      else yield* child.namedParameters(path);
+    }
+  }
+
+  *parameters(): Generator<Tensor> {
+    for (const [, tensor] of this.namedParameters()) yield tensor;
+  }
+
+  /** Bytes of all parameters; one that is shared (a tied head) counts once. */
+  get parameterBytes(): number {
+    let bytes = 0;
+    for (const tensor of new Set(this.parameters())) bytes += tensor.size * tensor.dtype.bytes;
+    return bytes;
+  }
+
+  get parameterCount(): number {
+    let count = 0;
+    for (const tensor of new Set(this.parameters())) count += tensor.size;
+    return count;
+  }
+
+  /** Moves floating-point parameters to a dtype, or all to a device, in place; the old storage is disposed. */
+  to(target: DTypeLike | Device): this {
+    const moved = new Map<Tensor, Tensor>();
+    replaceParameters(this, (old) => {
+      let fresh = moved.get(old);
+      if (!fresh) {
+        fresh = isDType(target) && !old.dtype.isFloat ? old : old.to(target);
+        moved.set(old, fresh);
+      }
+      return fresh;
+    });
+    for (const [old, fresh] of moved) if (old !== fresh) old.dispose();
+    return this;
+  }
+
+  /** Frees every parameter. */
+  dispose(): void {
+    for (const tensor of new Set(this.parameters())) tensor.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
+  }
+}
+
+function isDType(target: DTypeLike | Device): target is DTypeLike {
+  return typeof target === "string" || "isFloat" in (target as DType);
+}
+
+function* members(module: Module): Generator<[string, Tensor | Module]> {
+  for (const [name, value] of Object.entries(module)) {
+    if (value instanceof Tensor || value instanceof Module) yield [name, value];
+    else if (Array.isArray(value)) {
+      for (const [i, item] of value.entries()) if (item instanceof Module) yield [`${name}.${i}`, item];
+    }
+  }
+}
+
+function replaceParameters(module: Module, replace: (old: Tensor) => Tensor): void {
+  const fields = module as unknown as Record<string, unknown>;
+  for (const [name, value] of Object.entries(module)) {
+    if (value instanceof Tensor) fields[name] = replace(value);
+    else if (value instanceof Module) replaceParameters(value, replace);
+    else if (Array.isArray(value)) {
+      for (const item of value) if (item instanceof Module) replaceParameters(item, replace);
+    }
+  }
+}

@@ -1,0 +1,40 @@
+import { ShapeError } from "../base/errors.ts";
+import { formatShape } from "../base/shape.ts";
+import { rmsNorm } from "../kernels/rms-norm/rms-norm.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { Module } from "./module.ts";
+
+/** y = x / sqrt(mean(x²) + eps) · weight, over the last dimension. Source: arXiv 1910.07467. */
+export class RMSNorm extends Module {
+  weight: Tensor;
+  readonly eps: number;
+
+  constructor(weight: Tensor, eps: number) {
+    super();
+    this.weight = weight;
+    this.eps = eps;
+  }
+
+  /** x [..., C], of the weight's dtype. */
+  forward(x: Tensor): Tensor {
+    const cols = this.weight.size;
+    if (x.shape.at(-1) !== cols || x.dtype !== this.weight.dtype) {
+      throw new ShapeError(
+        `RMSNorm: input must be [..., ${cols}] ${this.weight.dtype.name}, got ${formatShape(x.shape)} ${x.dtype.name}`,
+      );
+    }
+    const rows = x.contiguous();
+    const out = Tensor.empty(x.shape, { dtype: x.dtype, device: x.device });
+    rmsNorm(x.device.stream, {
+      out: out.ptr,
+      x: rows.ptr,
+      weight: this.weight.ptr,
+      rows: x.size / cols,
+      cols,
+      eps: this.eps,
+      dtype: x.dtype,
+    });
+    rows.dispose();
+    return out;
+  }
+}

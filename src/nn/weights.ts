@@ -1,0 +1,62 @@
+import type { DType } from "../base/dtype.ts";
+import type { Shape } from "../base/shape.ts";
+import type { Device } from "../driver/device.ts";
+import { Tensor } from "../tensor/tensor.ts";
+
+/**
+ * Where a network's parameters come from, seen under a name prefix. Layers ask for tensors by the checkpoint's names and
+ * the shapes that the config implies; what comes back has storage at once and its values when loading has finished.
+ */
+export interface Weights {
+  readonly device: Device;
+  readonly dtype: DType;
+  at(name: string): Weights;
+  has(name: string): boolean;
+  /** Throws when it is missing or has another shape. */
+  tensor(name: string, shape: Shape): Tensor;
+  /** Several tensors [n_i, …] as one [Σ n_i, …]: projections that run as a single product. */
+  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[]): Tensor;
+}
+
+/** The first dimension summed, the others as in the first part. */
+export function stackedShape(parts: readonly { readonly shape: Shape }[]): number[] {
+  const rows = parts.reduce((sum, part) => sum + part.shape[0]!, 0);
+  return [rows, ...parts[0]!.shape.slice(1)];
+}
+
+/** Random parameters, for measuring shapes without a checkpoint: normal with deviation 0.02, norms' weights near 1. */
+export class RandomWeights implements Weights {
+  readonly device: Device;
+  readonly dtype: DType;
+  readonly #prefix: string;
+  readonly #counter: { next: number };
+
+  constructor(device: Device, dtype: DType, prefix = "", counter = { next: 1 }) {
+    this.device = device;
+    this.dtype = dtype;
+    this.#prefix = prefix;
+    this.#counter = counter;
+  }
+
+  at(name: string): RandomWeights {
+    return new RandomWeights(this.device, this.dtype, join(this.#prefix, name), this.#counter);
+  }
+
+  has(name: string): boolean {
+    return !name.endsWith("bias");
+  }
+
+  tensor(_name: string, shape: Shape): Tensor {
+    const values = Tensor.randn(shape, { dtype: this.dtype, device: this.device, seed: this.#counter.next++ });
+    values.mul_(0.02);
+    return shape.length === 1 ? values.add_(1) : values;
+  }
+
+  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[]): Tensor {
+    return this.tensor(parts[0]!.name, stackedShape(parts));
+  }
+}
+
+export function join(prefix: string, name: string): string {
+  return prefix ? `${prefix}.${name}` : name;
+}
