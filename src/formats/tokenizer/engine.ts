@@ -28,7 +28,13 @@ export function createEncoder(files: TokenizerFiles, addedTokens: readonly Added
 
 function checkModel(model: unknown, file: string): void {
   if (!isJsonObject(model)) throw new FormatError(file, `${file}: model must be an object, got ${describeJson(model)}`);
-  const { vocab, merges } = model;
+  const { type, vocab, merges } = model;
+  if (type !== undefined && type !== "BPE" && type !== "Unigram" && type !== "WordPiece") {
+    throw new FormatError(
+      file,
+      `${file}: model type ${describeJson(type)} is not known; expected BPE, Unigram or WordPiece`,
+    );
+  }
   if (isJsonObject(vocab)) {
     for (const token in vocab) {
       if (!isTokenId(vocab[token])) {
@@ -38,7 +44,7 @@ function checkModel(model: unknown, file: string): void {
   } else if (!Array.isArray(vocab) || vocab.length >= 1 << 24) {
     throw new FormatError(file, `${file}: model.vocab must map tokens to ids, got ${describeJson(vocab)}`);
   }
-  if (model.type === "BPE" && !(Array.isArray(merges) && merges.every(isMerge))) {
+  if (type === "BPE" && !(Array.isArray(merges) && merges.every(isMerge))) {
     throw new FormatError(file, `${file}: model.merges must be a list of pairs`);
   }
 }
