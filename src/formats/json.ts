@@ -62,7 +62,8 @@ function findDuplicateKey(text: string): { key: string; index: number } | undefi
         stringEnd = i + 1;
         break;
       case 0x3a: {
-        const key: string = JSON.parse(text.slice(stringStart, stringEnd));
+        const written = text.slice(stringStart + 1, stringEnd - 1);
+        const key: string = written.includes("\\") ? JSON.parse(`"${written}"`) : written;
         const keys = objects.at(-1)!;
         if (keys.has(key)) return { key, index: stringStart };
         keys.add(key);

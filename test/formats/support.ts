@@ -18,3 +18,75 @@ export function seededInts(seed: number): (limit: number) => number {
     return (state >>> 0) % limit;
   };
 }
+
+const hostile = [
+  ...[
+    "0",
+    "-1",
+    "1e308",
+    "18446744073709551615",
+    "9007199254740993",
+    "0.5",
+    "null",
+    "true",
+    "[]",
+    "{}",
+    '""',
+    '"\\u0000"',
+  ],
+  ...[
+    '"__proto__"',
+    '"constructor"',
+    '"F32"',
+    '"../x"',
+    "[[[[",
+    '{"a":',
+    ",",
+    ":",
+    '"',
+    "\\",
+    "}",
+    "]",
+    "\u0000",
+    "\u{1f600}",
+  ],
+];
+
+/** A copy of `bytes` with one to four random faults: flipped, lost, repeated or moved bytes, numbers and tokens that do not belong. */
+export function mutate(bytes: Uint8Array, next: (limit: number) => number): Uint8Array {
+  let result = Buffer.from(bytes);
+  for (let faults = 1 + next(4); faults > 0; faults--) {
+    const at = next(result.length + 1);
+    const length = 1 + next(next(4) === 0 ? 200 : 8);
+    const [before, after] = [result.subarray(0, at), result.subarray(at)];
+    switch (next(6)) {
+      case 0:
+        if (at < result.length) result[at]! ^= 1 << next(8);
+        break;
+      case 1:
+        result = Buffer.concat([before, after.subarray(length)]);
+        break;
+      case 2:
+        result = Buffer.concat([before, after.subarray(0, length), after]);
+        break;
+      case 3:
+        result = Buffer.concat([before, Buffer.from(hostile[next(hostile.length)]!), after]);
+        break;
+      case 4:
+        result = Buffer.concat([before, Buffer.from(hostile[next(hostile.length)]!), after.subarray(length)]);
+        break;
+      default:
+        result = Buffer.from(replaceNumber(result.toString("latin1"), next), "latin1");
+    }
+  }
+  return Uint8Array.from(result);
+}
+
+/** Puts another value where a number stands, which keeps the text valid JSON. */
+function replaceNumber(text: string, next: (limit: number) => number): string {
+  const numbers = [...text.matchAll(/\d+/g)];
+  const chosen = numbers[next(Math.max(1, numbers.length))];
+  if (!chosen) return text;
+  const value = next(2) === 0 ? String(next(200)) : hostile[next(12)]!;
+  return text.slice(0, chosen.index) + value + text.slice(chosen.index + chosen[0].length);
+}

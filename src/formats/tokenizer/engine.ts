@@ -57,7 +57,18 @@ function isMerge(merge: unknown): boolean {
 /** The ids of a text. Throws FormatError when the vocabulary lacks a token that the text needs. */
 export function encodeWith(encoder: Encoder, text: string, addSpecialTokens: boolean, file: string): number[] {
   if (text === "" && !addSpecialTokens) return [];
-  const { ids } = encoder.encode(text, { add_special_tokens: addSpecialTokens });
+  let ids: (number | undefined)[];
+  try {
+    ids = encoder.encode(text, { add_special_tokens: addSpecialTokens }).ids;
+  } catch (cause) {
+    throw new FormatError(
+      file,
+      `${file}: the tokenizer failed on a text of ${text.length} characters: ${reasonOf(cause)}`,
+      {
+        cause,
+      },
+    );
+  }
   if (!ids.every((id) => typeof id === "number")) {
     throw new FormatError(
       file,
