@@ -42,13 +42,16 @@ export class PendingBlocks {
   collect(wait = false): Block[] {
     if (this.empty || this.#device.capturing) return [];
     this.#recordDeferred();
+    for (const device of this.#spare.keys()) if (device.disposed) this.#spare.delete(device);
     const ready: Block[] = [];
     const still: Pending[] = [];
     for (const item of this.#pending) {
-      if (wait) for (const event of item.events) event.synchronize();
-      if (wait || item.events.every((event) => event.done)) {
+      // A peer that was disposed has finished, and its events are gone with its context.
+      const events = item.events.filter((event) => !event.device.disposed);
+      if (wait) for (const event of events) event.synchronize();
+      if (wait || events.every((event) => event.done)) {
         ready.push(item.block);
-        for (const event of item.events) this.#spareOf(event.device).push(event);
+        for (const event of events) this.#spareOf(event.device).push(event);
       } else {
         still.push(item);
       }
@@ -59,8 +62,9 @@ export class PendingBlocks {
 
   /** Forgets every block and destroys the events. */
   clear(): void {
-    for (const item of this.#pending) for (const event of item.events) event.dispose();
-    for (const events of this.#spare.values()) for (const event of events) event.dispose();
+    for (const event of [...this.#pending.flatMap((item) => item.events), ...[...this.#spare.values()].flat()]) {
+      if (!event.device.disposed) event.dispose();
+    }
     this.#spare.clear();
     this.#pending = [];
     this.#deferred = [];
