@@ -1,0 +1,178 @@
+import { expect, test } from "vitest";
+import { bfloat16, type DType, float16, float32, type HostArray } from "../../src/base/dtype.ts";
+import type { Device } from "../../src/driver/device.ts";
+import { attentionWorkspaceBytes, pagedAttention } from "../../src/kernels/attention/attention.ts";
+import {
+  allocate,
+  describeGpu,
+  output,
+  poison,
+  relativeL2,
+  roundingTolerance,
+  toNumbers,
+  upload,
+} from "../support/gpu.ts";
+import { aloneOf, attentionReference, type BatchShape, type PagedBatch, pagedBatch } from "./paged-batch.ts";
+
+const dtypes = [float32, float16, bfloat16];
+
+/**
+ * A score is a sum of D products whose error, about 1e-6 here, the exponential turns into a relative error of the weight:
+ * eight of float32's units. The 16-bit types round the weights (tensor cores) and the result.
+ */
+function tolerance(dtype: DType): number {
+  return roundingTolerance(dtype, dtype === float32 ? 8 : 2);
+}
+
+/** `slack` raises the bounds that size the grids above what the batch needs. */
+function attend(device: Device, batch: PagedBatch, slack = { query: 0, context: 0 }): HostArray {
+  const shape = {
+    sequences: batch.sequences.length,
+    maxQuery: Math.max(...batch.sequences.map(([queries]) => queries)) + slack.query,
+    maxContext: Math.max(...batch.sequences.map(([, context]) => context)) + slack.context,
+    heads: batch.heads,
+    kvHeads: batch.kvHeads,
+    headDim: batch.headDim,
+    ...(batch.window ? { window: batch.window } : {}),
+  };
+  const bytes = attentionWorkspaceBytes(shape);
+  const workspace = output(device, float32, bytes / 4);
+  const out = output(device, batch.dtype, batch.tokens * batch.heads * batch.headDim);
+  pagedAttention(device.stream, {
+    ...shape,
+    out: out.ptr,
+    query: upload(device, batch.query),
+    queryStride: batch.queryStride,
+    keyCache: upload(device, batch.keyCache),
+    valueCache: upload(device, batch.valueCache),
+    queryStarts: upload(device, batch.queryStarts),
+    contextLengths: upload(device, batch.contextLengths),
+    blockTable: upload(device, batch.blockTable),
+    maxBlocks: batch.maxBlocks,
+    scale: batch.scale,
+    softcap: batch.softcap ?? 0,
+    workspace: workspace.ptr,
+    dtype: batch.dtype,
+  });
+  workspace.stored(); // its canaries
+  return out.stored();
+}
+
+function errorOf(device: Device, shape: BatchShape, slack?: { query: number; context: number }): number {
+  const batch = pagedBatch(shape);
+  return relativeL2(toNumbers(batch.dtype, attend(device, batch, slack)), attentionReference(batch));
+}
+
+const decodeContexts = [1, 15, 16, 17, 63, 64, 65, 255, 256, 257, 1030];
+const decodeBatch = decodeContexts.map((context) => [1, context] as const);
+/** Decode, a few new tokens, whole prompts, and chunks of prompts behind a context; sequences with nothing new between. */
+const mixedBatch = [
+  [1, 1],
+  [9, 9],
+  [0, 0],
+  [1, 130],
+  [8, 100],
+  [33, 33],
+  [0, 20],
+  [70, 203],
+  [2, 18],
+  [21, 300],
+] as const;
+
+const headShapes: readonly (readonly [heads: number, kvHeads: number, headDim: number])[] = [
+  [2, 2, 64],
+  [4, 2, 64],
+  [8, 2, 128],
+  [7, 1, 80],
+  [8, 1, 128],
+  [3, 1, 96],
+  [2, 1, 256],
+  [12, 1, 16],
+  [2, 1, 8],
+];
+
+describeGpu("paged attention", (device) => {
+  for (const dtype of dtypes) {
+    for (const [heads, kvHeads, headDim] of headShapes) {
+      const shape = { heads, kvHeads, headDim, dtype };
+      const name = `${dtype.short}, ${heads} heads over ${kvHeads} of ${headDim}`;
+      test(`decode against float64, ${name}`, () => {
+        expect(errorOf(device, { ...shape, sequences: decodeBatch, seed: 1 })).toBeLessThan(tolerance(dtype));
+      });
+      test(`mixed batch against float64, ${name}`, () => {
+        expect(errorOf(device, { ...shape, sequences: mixedBatch, seed: 2 })).toBeLessThan(tolerance(dtype));
+      });
+    }
+
+    test(`chunks of more than 64 tokens, ${dtype.short}`, () => {
+      const sequences = [[1, 4097] as const, [2, 9000] as const];
+      const shape = { sequences, heads: 4, kvHeads: 1, headDim: 16, dtype, seed: 3 };
+      expect(errorOf(device, shape, { query: 0, context: 20000 })).toBeLessThan(tolerance(dtype));
+    });
+
+    test.each([1, 16, 50, 1000])(`sliding window of %i, ${dtype.short}`, (window) => {
+      const shape = { sequences: [...mixedBatch, [1, 400] as const], heads: 4, kvHeads: 2, headDim: 64, dtype };
+      expect(errorOf(device, { ...shape, window, seed: 4 })).toBeLessThan(tolerance(dtype));
+    });
+
+    test.each([1.5, 30])(`softcap of %f, ${dtype.short}`, (softcap) => {
+      const shape = { sequences: mixedBatch, heads: 2, kvHeads: 1, headDim: 64, dtype };
+      expect(errorOf(device, { ...shape, softcap, seed: 5 })).toBeLessThan(tolerance(dtype));
+    });
+
+    test(`a sequence gives the same bits alone, in a batch, and under larger bounds, ${dtype.short}`, () => {
+      const sequences = [...mixedBatch.filter(([queries]) => queries > 0), [1, 700] as const, [3, 90] as const];
+      const batch = pagedBatch({ sequences, heads: 8, kvHeads: 2, headDim: 64, dtype, seed: 6 });
+      const together = attend(device, batch);
+      const generous = attend(device, batch, { query: 100, context: 3000 });
+      expect(generous).toEqual(together);
+      sequences.forEach((_, b) => {
+        const row = batch.heads * batch.headDim;
+        const own = together.slice(batch.queryStarts[b]! * row, batch.queryStarts[b + 1]! * row);
+        expect(attend(device, aloneOf(batch, b))).toEqual(own);
+      });
+    });
+  }
+
+  test("scores that rise along the context, so that the maximum keeps changing", () => {
+    const batch = pagedBatch({
+      sequences: [
+        [1, 500],
+        [40, 500],
+      ],
+      heads: 2,
+      kvHeads: 1,
+      headDim: 64,
+      dtype: float32,
+      seed: 7,
+    });
+    batch.sequences.forEach(([, context], b) => {
+      for (let p = 0; p < context; p++) {
+        const block = batch.blockTable[b * batch.maxBlocks + Math.floor(p / 16)]!;
+        for (let d = 0; d < 64; d++) batch.keyCache[(block * 16 + (p % 16)) * 64 + d] = p / 500;
+      }
+    });
+    batch.query.fill(1 as never);
+    expect(relativeL2(attend(device, batch) as Float32Array, attentionReference(batch))).toBeLessThan(
+      tolerance(float32),
+    );
+  });
+
+  test("an empty batch launches nothing", () => {
+    const shape = { sequences: 0, maxQuery: 1, maxContext: 1, heads: 2, kvHeads: 1, headDim: 64 };
+    const p = allocate(device, 4);
+    poison(device, p, 4);
+    expect(attentionWorkspaceBytes(shape)).toBe(0);
+    const pointers = { out: p, query: p, keyCache: p, valueCache: p, queryStarts: p, contextLengths: p, blockTable: p };
+    pagedAttention(device.stream, {
+      ...shape,
+      ...pointers,
+      queryStride: 0,
+      maxBlocks: 0,
+      scale: 1,
+      workspace: p,
+      dtype: float32,
+    });
+    device.synchronize();
+  });
+});
