@@ -1,4 +1,4 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -47,6 +47,11 @@ function fuzz(options: { cases: number; seed: number; from: Uint8Array; read: (b
   }
   expect(tally.slowestMs).toBeLessThan(1000);
   return tally;
+}
+
+/** How many files this process has open, where the system tells. */
+function openFiles(): number {
+  return existsSync("/proc/self/fd") ? readdirSync("/proc/self/fd").length : 0;
 }
 
 /** The 8-byte length and the header of a file, and the size of its data. */
@@ -98,8 +103,10 @@ describe("damaged files never crash a reader", () => {
       writeFileSync(join(scratch, "model.safetensors.index.json"), bytes);
       openCheckpoint(scratch).close();
     };
+    const before = openFiles();
     const tally = fuzz({ cases: 500, seed: 2, from, read });
     expect(tally.refused).toBeGreaterThan(150);
+    expect(openFiles()).toBeLessThan(before + 4); // every refusal closed what it had opened
   });
 
   test("configs", () => {

@@ -24,7 +24,7 @@ export type RopeConfig =
   | (RopeBase & { readonly type: "default" })
   /** Positions divided by `factor`. */
   | (RopeBase & { readonly type: "linear"; readonly factor: number })
-  /** NTK-aware: theta grows with the sequence once it is longer than `originalMaxPositions`. */
+  /** NTK-aware: theta grows with the sequence once it is longer than `originalMaxPositions`, which is max_position_embeddings. */
   | (RopeBase & { readonly type: "dynamic"; readonly factor: number; readonly originalMaxPositions: number })
   /** Llama 3.1: low frequencies divided by `factor`, high ones kept, smoothly in between. */
   | (RopeBase & {
@@ -104,7 +104,7 @@ function readOne(config: FieldSource, scaling: FieldSource | undefined, context:
         type,
         theta,
         factor: readFactor(scaling),
-        originalMaxPositions: originalMax(config, scaling) ?? context.maxPositions,
+        originalMaxPositions: context.maxPositions,
       };
     case "llama3":
       return { theta, ...readLlama3(config, scaling) };

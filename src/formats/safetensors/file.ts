@@ -1,10 +1,7 @@
-import { closeSync, fstatSync, openSync, read as readCallback, readSync } from "node:fs";
-import { promisify } from "node:util";
+import { closeSync, fstatSync, openSync, read, readSync } from "node:fs";
 import { ArgumentError, FileError, FormatError, StateError } from "../../base/errors.ts";
 import { isMissing, reasonOf } from "../json.ts";
 import { headerLength, parseHeader, type TensorInfo } from "./header.ts";
-
-const readAsync = promisify(readCallback);
 
 /** Node refuses single reads of 2 GiB and more; the system may return less than asked anyway. */
 const maxReadBytes = 1 << 30;
@@ -69,7 +66,7 @@ export class SafetensorsFile {
     const start = this.#start(info, offset, target.length);
     for (let done = 0; done < target.length; ) {
       const wanted = Math.min(target.length - done, maxReadBytes);
-      const { bytesRead } = await readAsync(this.#open(), target, done, wanted, start + done).catch((e) =>
+      const bytesRead = await readAsync(this.#open(), target.subarray(done, done + wanted), start + done).catch((e) =>
         this.#failed(e),
       );
       done += this.#progress(bytesRead, start + done);
@@ -104,6 +101,7 @@ export class SafetensorsFile {
   }
 
   #start(info: TensorInfo, offset: number, length: number): number {
+    if (info.file !== this.path) throw new ArgumentError(`${this.path}: tensor "${info.name}" is in ${info.file}`);
     if (!(Number.isInteger(offset) && offset >= 0 && offset + length <= info.byteLength)) {
       throw new ArgumentError(
         `${this.path}: bytes ${offset} to ${offset + length} are not within tensor "${info.name}" of ${info.byteLength} bytes`,
@@ -132,4 +130,11 @@ export class SafetensorsFile {
     if (cause instanceof StateError) throw cause;
     throw new FileError(this.path, `${this.path}: reading failed (${reasonOf(cause)})`, { cause });
   }
+}
+
+/** One positional read; resolves to the bytes read. */
+function readAsync(fd: number, target: Uint8Array, position: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    read(fd, target, 0, target.length, position, (error, bytesRead) => (error ? reject(error) : resolve(bytesRead)));
+  });
 }

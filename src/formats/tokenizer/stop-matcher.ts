@@ -33,7 +33,7 @@ export class StopMatcher {
     for (const stop of stops) {
       if (stop === "") throw new ArgumentError("a stop string must not be empty");
       let node = this.#root;
-      for (const character of stop) node = childOf(node, character);
+      for (let i = 0; i < stop.length; i++) node = childOf(node, stop[i]!);
       node.stop = stop;
     }
     this.#linkFailures();
@@ -43,10 +43,9 @@ export class StopMatcher {
   push(text: string): StopResult {
     if (this.#found !== undefined) return { text: "", stop: this.#found };
     const all = this.#held + text;
-    let end = this.#held.length;
-    for (const character of text) {
-      end += character.length;
-      this.#node = this.#step(this.#node, character);
+    // By UTF-16 units, so that even a cut within a surrogate pair does not hide a stop.
+    for (let end = this.#held.length + 1; end <= all.length; end++) {
+      this.#node = this.#step(this.#node, all[end - 1]!);
       if (this.#node.stop !== undefined) {
         this.#found = this.#node.stop;
         this.#held = "";
@@ -66,9 +65,9 @@ export class StopMatcher {
     return text;
   }
 
-  #step(from: Node, character: string): Node {
+  #step(from: Node, unit: string): Node {
     for (let node: Node | undefined = from; node; node = node.fail) {
-      const next = node.next.get(character);
+      const next = node.next.get(unit);
       if (next) return next;
     }
     return this.#root;
@@ -84,18 +83,18 @@ export class StopMatcher {
     for (let i = 0; i < queue.length; i++) {
       const node = queue[i]!;
       node.stop ??= node.fail?.stop;
-      for (const [character, child] of node.next) {
-        child.fail = node.fail ? this.#step(node.fail, character) : this.#root;
+      for (const [unit, child] of node.next) {
+        child.fail = node.fail ? this.#step(node.fail, unit) : this.#root;
         queue.push(child);
       }
     }
   }
 }
 
-function childOf(node: Node, character: string): Node {
-  const existing = node.next.get(character);
+function childOf(node: Node, unit: string): Node {
+  const existing = node.next.get(unit);
   if (existing) return existing;
-  const child: Node = { next: new Map(), fail: undefined, length: node.length + character.length, stop: undefined };
-  node.next.set(character, child);
+  const child: Node = { next: new Map(), fail: undefined, length: node.length + 1, stop: undefined };
+  node.next.set(unit, child);
   return child;
 }

@@ -1,4 +1,13 @@
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+  writeSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -89,6 +98,27 @@ describe("openCheckpoint", () => {
     const error = thrownBy(() => file.read("x"));
     expect(error).toBeInstanceOf(FormatError);
     expect((error as FormatError).byteOffset).toBe(1000);
+  });
+
+  test("positions beyond 4 GiB are exact", async () => {
+    const path = join(scratch, "large.safetensors");
+    const size = 5 * 2 ** 30;
+    const header = JSON.stringify({ x: { dtype: "U8", shape: [size], data_offsets: [0, size] } });
+    const head = Buffer.concat([Buffer.alloc(8), Buffer.from(header)]);
+    head.writeBigUInt64LE(BigInt(header.length));
+    writeFileSync(path, head);
+    truncateSync(path, head.length + size); // sparse: takes no room
+    const fd = openSync(path, "r+");
+    writeSync(fd, Uint8Array.of(1, 2, 3), 0, 3, head.length + size - 3);
+    closeSync(fd);
+    using file = SafetensorsFile.open(path);
+    const target = new Uint8Array(4);
+    file.readIntoSync(file.tensors.get("x")!, size - 4, target);
+    expect(target).toEqual(Uint8Array.of(0, 1, 2, 3));
+    await file.readInto(file.tensors.get("x")!, size - 3, target.subarray(0, 3));
+    expect(target).toEqual(Uint8Array.of(1, 2, 3, 3));
+    file.close();
+    rmSync(path);
   });
 
   test("directories without weights say what is missing", () => {

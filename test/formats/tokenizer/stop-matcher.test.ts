@@ -62,11 +62,10 @@ describe("StopMatcher", () => {
       const text = word(next(14));
       const stops = Array.from({ length: 1 + next(3) }, () => word(1 + next(4)));
       const pieces: string[] = [];
-      let rest = [...text];
-      while (rest.length > 0) {
-        const size = 1 + next(4);
-        pieces.push(rest.slice(0, size).join(""));
-        rest = rest.slice(size);
+      for (let i = 0; i < text.length; ) {
+        const size = 1 + next(4); // in UTF-16 units: within emoji as well
+        pieces.push(text.slice(i, i + size));
+        i += size;
       }
       expect(run(pieces, stops)).toEqual(reference(text, stops));
     }
