@@ -32,9 +32,15 @@ export interface Verification {
   readonly greedyIsUndecided: boolean;
 }
 
-/** Compares a model with `expected.safetensors` in its directory: input_ids [L], logits [L, V], greedy_ids [L + n]. */
-export async function verifyModel(model: LanguageModel): Promise<Verification> {
-  const expected = readExpected(join(model.directory, "expected.safetensors"));
+/**
+ * Compares a model with a reference run: `expectedFile`, by default expected.safetensors in its directory, holds
+ * input_ids [L], logits [L, V] and greedy_ids [L + n].
+ */
+export async function verifyModel(
+  model: LanguageModel,
+  expectedFile: string = join(model.directory, "expected.safetensors"),
+): Promise<Verification> {
+  const expected = readExpected(expectedFile);
   const tensor = await model.logits(expected.inputIds);
   const logits = tensor.toArray() as Float32Array;
   tensor.dispose();

@@ -1,11 +1,11 @@
 /** Every module that exports kernel specifications, one line each; the build collects the specifications from here. */
 export * as activation from "./activation/activation.ts";
-export * as arange from "./fill/arange.ts";
 export * as argmax from "./argmax/argmax.ts";
 export * as attention from "./attention/attention.ts";
 export * as copy from "./copy/copy.ts";
 export * as elementwise from "./elementwise/elementwise.ts";
 export * as embedding from "./embedding/embedding.ts";
+export * as arange from "./fill/arange.ts";
 export * as fill from "./fill/fill.ts";
 export * as kvCache from "./kv-cache/kv-cache.ts";
 export * as matmulHopper from "./matmul/hopper.ts";

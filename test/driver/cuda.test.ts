@@ -280,23 +280,26 @@ for (const name of ["koffi", "ffi-rs"]) {
       expect(() => legacy.encodeTensorMap(legacy.scratch(128), layout)).toThrow(UnsupportedError);
     });
 
-    testHere("graphs: captured while the host goes on (relaxed mode, 2), counted, updated, or reported as too different", () => {
-      api.beginCapture(stream);
-      expect(fake.number(10)).toBe(2n);
-      const graph = api.endCapture(stream);
-      expect(api.graphNodeCount(graph)).toBe(7);
-      const exec = api.instantiateGraph(graph);
-      expect(exec).toBe(0x3333n as GraphExecHandle);
-      expect(api.updateGraph(exec, graph)).toBe(true);
-      expect(fake.failing("cuGraphExecUpdate_v2", 910, () => api.updateGraph(exec, graph))).toBe(false);
-      expect(() => fake.failing("cuGraphExecUpdate_v2", 1, () => api.updateGraph(exec, graph))).toThrow(
-        /cuGraphExecUpdate_v2/,
-      );
-      api.launchGraph(exec, stream);
-      expect(() => fake.failing("cuStreamEndCapture", 901, () => api.endCapture(stream))).toThrow(
-        /CUDA_ERROR_STREAM_CAPTURE_INVALIDATED/,
-      );
-    });
+    testHere(
+      "graphs: captured while the host goes on (relaxed mode, 2), counted, updated, or reported as too different",
+      () => {
+        api.beginCapture(stream);
+        expect(fake.number(10)).toBe(2n);
+        const graph = api.endCapture(stream);
+        expect(api.graphNodeCount(graph)).toBe(7);
+        const exec = api.instantiateGraph(graph);
+        expect(exec).toBe(0x3333n as GraphExecHandle);
+        expect(api.updateGraph(exec, graph)).toBe(true);
+        expect(fake.failing("cuGraphExecUpdate_v2", 910, () => api.updateGraph(exec, graph))).toBe(false);
+        expect(() => fake.failing("cuGraphExecUpdate_v2", 1, () => api.updateGraph(exec, graph))).toThrow(
+          /cuGraphExecUpdate_v2/,
+        );
+        api.launchGraph(exec, stream);
+        expect(() => fake.failing("cuStreamEndCapture", 901, () => api.endCapture(stream))).toThrow(
+          /CUDA_ERROR_STREAM_CAPTURE_INVALIDATED/,
+        );
+      },
+    );
 
     testHere("tensor maps", () => {
       api.setCurrent(api.retainContext(0));
