@@ -115,11 +115,13 @@ export class PlanMaker {
       for (const layout of Object.values(layouts)) calls.layoutDestroy(layout);
       calls.descDestroy(desc);
     };
-    const algorithm = this.#choose(desc, layouts, p.alignments, workspaceBytes);
-    if (!algorithm) {
-      dispose();
-      return undefined;
+    let algorithm: NativeBlock | undefined;
+    try {
+      algorithm = this.#choose(desc, layouts, p.alignments, workspaceBytes);
+    } finally {
+      if (!algorithm) dispose();
     }
+    if (!algorithm) return undefined;
     return { desc, layouts, algorithm, dispose, setBias: (bias) => set(LT_DESC.biasPointer, this.#u64(bias)) };
   }
 

@@ -1,9 +1,9 @@
 import { type DType, float16, float32 } from "../../base/dtype.ts";
-import { CudaError } from "../../base/errors.ts";
+import { CudaError, LibraryError } from "../../base/errors.ts";
 import { settings } from "../../base/settings.ts";
 import type { DevicePtr } from "../../driver/api.ts";
 import type { Device } from "../../driver/device.ts";
-import type { DeviceBuffer } from "../../driver/memory.ts";
+import type { DeviceBuffer, MemoryPool } from "../../driver/memory.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { CUBLAS_COMPUTE } from "../../ffi/cublaslt.ts";
 import type { FfiEngine, NativeBlock, NativeLibrary } from "../../ffi/engine.ts";
@@ -28,8 +28,13 @@ export class CublasLt {
   readonly #lt: CublasLtLibrary;
   readonly #handle: ReturnType<CublasLtLibrary["calls"]["create"]>;
   readonly #plans: PlanMaker;
-  /** Kernels of one stream run one after the other, so they share a workspace; those of two streams must not. */
+  /**
+   * Kernels of one stream run one after the other, so they share a workspace; those of two streams must not. A graph uses
+   * the workspace of the stream it was captured on: it must not run beside that stream's own products.
+   */
   readonly #workspaces = new Map<Stream, DeviceBuffer>();
+  /** A pool of its own: graphs that were captured with a workspace outlive the pool that was in use then. */
+  readonly #pool: MemoryPool;
   readonly #scalars: NativeBlock;
   readonly #alphaBeta: Float32Array;
 
@@ -41,6 +46,7 @@ export class CublasLt {
     device.makeCurrent();
     this.#handle = this.#lt.calls.create();
     this.#plans = new PlanMaker(this.#lt, engine, this.#handle);
+    this.#pool = device.createMemoryPool("cuBLASLt");
     this.#scalars = engine.alloc(8);
     this.#alphaBeta = new Float32Array(this.#scalars.buffer);
   }
@@ -63,13 +69,23 @@ export class CublasLt {
     return findLibrary("cublaslt", ffiEngine(), { newestMajor });
   }
 
+  /** One line for reports: which library is used and where it was found, or why none is. */
+  static explain(device: Device): string {
+    if (!settings.useCublasLt()) return "not used: LLCUDA_CUBLASLT=0";
+    const { library, source, attempts } = CublasLt.search(device);
+    if (!library) return `not found, tried ${attempts.map((a) => a.file).join(", ")}`;
+    const problem = CublasLt.open(device) ? "" : ", but it does not start on this GPU";
+    return `${library.path} (${source})${problem}`;
+  }
+
   static #start(device: Device): CublasLt | undefined {
     const { library } = CublasLt.search(device);
     if (!library) return undefined;
     try {
       return new CublasLt(device, library);
     } catch (error) {
-      if (error instanceof CudaError) return undefined;
+      // A library that cannot start (wrong driver, unsupported GPU) or is too old is as good as none.
+      if (error instanceof CudaError || error instanceof LibraryError) return undefined;
       throw error;
     }
   }
@@ -89,7 +105,7 @@ export class CublasLt {
     if (!problem) return false;
     this.device.makeCurrent();
     const workspace = this.#workspace(stream);
-    const plan = this.#plans.plan(problem, workspace?.bytes ?? 0);
+    const plan = this.#plans.plan(problem, workspace.bytes);
     if (!plan) return false;
     this.#run(plan, p, stream, workspace);
     return true;
@@ -99,12 +115,12 @@ export class CublasLt {
   dispose(): void {
     this.device.makeCurrent();
     this.#plans.dispose();
-    for (const workspace of this.#workspaces.values()) workspace.dispose();
+    this.#pool.dispose();
     this.#lt.calls.destroy(this.#handle);
     opened.delete(this.device);
   }
 
-  #run(plan: Plan, p: MatmulParams, stream: Stream, workspace: DeviceBuffer | undefined): void {
+  #run(plan: Plan, p: MatmulParams, stream: Stream, workspace: DeviceBuffer): void {
     this.#alphaBeta[0] = p.alpha ?? 1;
     this.#alphaBeta[1] = p.residual === undefined ? (p.beta ?? 0) : 1;
     if (p.bias !== undefined) plan.setBias(p.bias);
@@ -123,19 +139,17 @@ export class CublasLt {
       p.out,
       plan.layouts.d,
       plan.algorithm.address,
-      workspace?.ptr ?? (0n as DevicePtr),
-      workspace?.bytes ?? 0,
+      workspace.ptr,
+      workspace.bytes,
       stream.handle,
     );
   }
 
-  /** Undefined while a stream that has none yet is being captured: algorithms without a workspace serve then. */
-  #workspace(stream: Stream): DeviceBuffer | undefined {
+  #workspace(stream: Stream): DeviceBuffer {
     const found = this.#workspaces.get(stream);
-    if (found && !found.disposed) return found;
-    if (stream.capturing) return undefined;
+    if (found) return found;
     const bytes = workspaceBytes(this.device.attributes.capability);
-    const made = this.device.memory.allocate(bytes, stream, "cuBLASLt workspace");
+    const made = this.#pool.allocate(bytes, stream, "cuBLASLt workspace");
     this.#workspaces.set(stream, made);
     return made;
   }
