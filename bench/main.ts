@@ -7,6 +7,7 @@ const benches: Record<string, { summary: string; load: () => Promise<{ bench: Be
     summary: "the machine's ceilings: copy, read, bf16 matrix product",
     load: () => import("./bandwidth.ts"),
   },
+  ffi: { summary: "what a driver call costs the host; no GPU needed", load: () => import("./ffi.ts") },
   gemm: { summary: "own matrix products against cuBLASLt", load: () => import("./gemm.ts") },
   decode: { summary: "tokens a second of whole models, one sequence or many", load: () => import("./decode.ts") },
   load: { summary: "streaming a checkpoint from the page cache to the GPU", load: () => import("./load.ts") },
