@@ -9,7 +9,7 @@ import { GraphCalls } from "./graphs.ts";
 import { ArgumentBlock, PinnedBlock } from "./host-memory.ts";
 import { Launcher } from "./launch.ts";
 import { type CudaDriver, loadCudaDriver } from "./load.ts";
-import { loadPtx } from "./modules.ts";
+import { PtxLoader } from "./modules.ts";
 import { TensorMapEncoder } from "./tensor-map.ts";
 
 /** Flags and attributes, from cuda.h. */
@@ -31,6 +31,7 @@ export class CudaApi implements api.DriverApi {
   readonly #launcher: Launcher;
   readonly #graphs: GraphCalls;
   readonly #tensorMaps: TensorMapEncoder;
+  readonly #ptx: PtxLoader;
   /** The contexts of devices from sm_90 on, which can overlap kernels and have tensor maps, and whether one is current. */
   readonly #sm90Contexts = new Set<api.ContextHandle>();
   #sm90 = false;
@@ -43,6 +44,7 @@ export class CudaApi implements api.DriverApi {
     this.#version = version;
     this.#launcher = new Launcher(cu, this.engine);
     this.#graphs = new GraphCalls(cu, this.engine, this.#faults);
+    this.#ptx = new PtxLoader(cu, this.engine);
     this.#tensorMaps = new TensorMapEncoder(cu, this.engine);
   }
 
@@ -206,7 +208,7 @@ export class CudaApi implements api.DriverApi {
   }
 
   loadModule(ptx: Uint8Array, name: string): api.ModuleHandle {
-    return loadPtx(this.#cu, this.engine, ptx, name);
+    return this.#ptx.load(ptx, name);
   }
 
   unloadModule(module: api.ModuleHandle): void {
