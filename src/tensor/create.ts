@@ -4,6 +4,7 @@ import { elementCount, formatShape, type Shape } from "../base/shape.ts";
 import type { Device } from "../driver/device.ts";
 import type { DeviceBuffer } from "../driver/memory.ts";
 import { openDevice } from "../driver/open.ts";
+import { arange as launchArange } from "../kernels/fill/arange.ts";
 import { type HostInput, HostTensor } from "./host-tensor.ts";
 import { checkShape } from "./layout.ts";
 import { fillContiguous } from "./ops/copy.ts";
@@ -63,10 +64,14 @@ export function arange(start: number, end: number | undefined, step = 1, options
     throw new ArgumentError(`Tensor.arange: start ${from}, end ${to} and step ${step} must be finite, and step not 0`);
   }
   const count = Math.max(0, Math.ceil((to - from) / step));
-  const whole = Number.isInteger(from) && Number.isInteger(step) && Number.isInteger(to);
-  const values = new Float64Array(count);
-  for (let i = 0; i < count; i++) values[i] = from + i * step;
-  return Tensor.from(values, { ...options, dtype: options.dtype ?? (whole ? int32 : float32) });
+  const whole = Number.isInteger(from) && Number.isInteger(step);
+  const type = dtype(options.dtype ?? (whole && Number.isInteger(to) ? int32 : float32));
+  if (!type.isFloat && !whole) {
+    throw new ArgumentError(`Tensor.arange: start ${from} and step ${step} must be whole numbers for ${type.name}`);
+  }
+  const out = empty([count], { ...options, dtype: type });
+  launchArange(out.device.stream, { out: out.ptr, start: from, step, count, dtype: type });
+  return out;
 }
 
 export function random(distribution: Distribution, shape: Shape, options: TensorOptions & { seed?: number }): Tensor {

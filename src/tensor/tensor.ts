@@ -358,14 +358,6 @@ export class Tensor implements Disposable, Layout {
     return unary("sigmoid", this);
   }
 
-  sin(): Tensor {
-    return unary("sin", this);
-  }
-
-  cos(): Tensor {
-    return unary("cos", this);
-  }
-
   relu(): Tensor {
     return unary("relu", this);
   }
@@ -377,7 +369,7 @@ export class Tensor implements Disposable, Layout {
 
   /** The exact form with erf, or with `"tanh"` its approximation. */
   gelu(approximate: "none" | "tanh" = "none"): Tensor {
-    return unary(approximate === "tanh" ? "geluTanh" : "gelu", this);
+    return unary(approximate === "tanh" ? "gelu" : "geluErf", this);
   }
 
   neg_(): this {

@@ -3,6 +3,7 @@ import { ShapeError, StateError } from "../../base/errors.ts";
 import { contiguousStrides, formatShape, type Shape } from "../../base/shape.ts";
 import { Device } from "../../driver/device.ts";
 import { openDevice } from "../../driver/open.ts";
+import { copy } from "../../kernels/copy/copy.ts";
 import { fill } from "../../kernels/fill/fill.ts";
 import { allocate } from "../create.ts";
 import { HostTensor } from "../host-tensor.ts";
@@ -11,24 +12,22 @@ import { Tensor } from "../tensor.ts";
 import { download } from "../transfer.ts";
 import { tryView, view } from "../views.ts";
 import { describe } from "./check.ts";
-import { launchCopy } from "./pending.ts";
-
-/** A strided copy kernel does all of these, except where bytes can move as they are. */
 
 export function clone(x: Tensor): Tensor {
-  return converted(x, x.dtype);
+  return fresh(x, x.dtype);
 }
 
 export function contiguous(x: Tensor): Tensor {
-  return x.isContiguous ? x.alias(x) : converted(x, x.dtype);
+  return x.isContiguous ? x.alias(x) : fresh(x, x.dtype);
 }
 
 /** In another dtype; shares memory when it has that dtype already. */
 export function cast(x: Tensor, dtype: DType): Tensor {
-  return x.dtype === dtype ? x.alias(x) : converted(x, dtype);
+  return x.dtype === dtype ? x.alias(x) : fresh(x, dtype);
 }
 
-function converted(x: Tensor, dtype: DType): Tensor {
+/** A contiguous copy in memory of its own. */
+export function fresh(x: Tensor, dtype: DType): Tensor {
   const out = allocate(x.device, x.shape, dtype);
   write(out, x, x.strides);
   return out;
@@ -107,17 +106,15 @@ export function sameElements(a: Tensor, b: Tensor): boolean {
   );
 }
 
-function write(out: Tensor, source: Tensor, sourceStrides: readonly number[]): void {
-  if (out.size === 0) return;
-  const stream = out.device.stream;
-  const asIs = out.dtype === source.dtype && formatShape(out.shape) === formatShape(source.shape);
-  if (asIs && out.isContiguous && source.isContiguous) {
-    stream.copyOnDevice(out.ptr, source.ptr, out.sizeBytes);
-    return;
-  }
-  launchCopy(stream, {
-    out: { ptr: out.ptr, strides: out.strides, dtype: out.dtype },
-    src: { ptr: source.ptr, strides: sourceStrides, dtype: source.dtype },
+/** out[i…] = source[i…], the source's strides being given for out's shape. */
+function write(out: Tensor, source: Tensor, strides: readonly number[]): void {
+  copy(out.device.stream, {
+    out: out.ptr,
+    outDType: out.dtype,
+    outStrides: out.strides,
+    x: source.ptr,
+    dtype: source.dtype,
+    strides,
     shape: out.shape,
   });
 }

@@ -1,42 +1,59 @@
-import { bool, type DType, float32, int64, promote } from "../../base/dtype.ts";
+import { bool, type DType, float32, int32, int64, promote, uint8 } from "../../base/dtype.ts";
 import { DTypeError, ShapeError } from "../../base/errors.ts";
-import { broadcastShapes, formatShape } from "../../base/shape.ts";
+import { broadcastShapes, formatShape, type Shape } from "../../base/shape.ts";
+import * as kernels from "../../kernels/elementwise/elementwise.ts";
 import { allocate } from "../create.ts";
 import { expandStrides } from "../layout.ts";
 import type { Tensor } from "../tensor.ts";
 import { describe, sameDevice } from "./check.ts";
-import { sameElements, writable } from "./copy.ts";
-import { launchBinary, launchScalar, launchUnary, type Strided } from "./pending.ts";
+import { cast, contiguous, copyInto, fresh, sameElements, writable } from "./copy.ts";
 
 export type BinaryOp = "add" | "sub" | "mul" | "div" | "maximum" | "minimum";
-export type UnaryOp =
-  | "neg"
-  | "abs"
-  | "exp"
-  | "log"
-  | "sqrt"
-  | "rsqrt"
-  | "reciprocal"
-  | "tanh"
-  | "sigmoid"
-  | "sin"
-  | "cos"
-  | "relu"
-  | "silu"
-  | "gelu"
-  | "geluTanh";
+export type UnaryOp = kernels.UnaryOp | "reciprocal";
 /** The second operand: a tensor, or a number for every element. */
 export type Operand = Tensor | number;
 
+const kernelOps = { add: "add", sub: "sub", mul: "mul", div: "div", maximum: "max", minimum: "min" } as const;
+
 export function binary(op: BinaryOp, a: Tensor, b: Operand): Tensor {
   const dtype = resultType(op, a, b);
-  const shape = typeof b === "number" ? a.shape : broadcastShapes(op, a.shape, b.shape);
-  const out = allocate(a.device, shape, dtype);
-  run(op, out, a, b);
+  const work = workType(dtype);
+  using result = typeof b === "number" ? withScalar(kernelOps[op], a, b, work) : withTensor(op, a, b, work);
+  return cast(result, dtype);
+}
+
+function withScalar(op: kernels.BinaryOp, a: Tensor, scalar: number, work: DType): Tensor {
+  const inPlace = a.dtype !== work || !a.isContiguous;
+  const out = inPlace ? fresh(a, work) : allocate(a.device, a.shape, work);
+  const from = inPlace ? out : a;
+  kernels.binaryScalar(a.device.stream, { op, out: out.ptr, a: from.ptr, scalar, count: out.size, dtype: work });
   return out;
 }
 
-/** a = op(a, b). The result must fit a's shape, and its dtype must not be a wider kind than a's. */
+function withTensor(op: BinaryOp, a: Tensor, b: Tensor, work: DType): Tensor {
+  sameDevice(op, a, b);
+  const shape = broadcastShapes(op, a.shape, b.shape);
+  using x = cast(a, work);
+  using y = cast(b, work);
+  const out = allocate(a.device, shape, work);
+  launchBinary(op, out, x, y);
+  return out;
+}
+
+function launchBinary(op: BinaryOp, out: Tensor, a: Tensor, b: Tensor): void {
+  kernels.binary(out.device.stream, {
+    op: kernelOps[op],
+    out: out.ptr,
+    a: a.ptr,
+    b: b.ptr,
+    shape: out.shape,
+    aStrides: expandStrides(op, a, out.shape),
+    bStrides: expandStrides(op, b, out.shape),
+    dtype: out.dtype,
+  });
+}
+
+/** a = op(a, b). The result must have a's shape, and must not be float where a is an integer. */
 export function binary_(op: BinaryOp, a: Tensor, b: Operand): void {
   const name = `${op}_`;
   const dtype = resultType(name, a, b, op);
@@ -46,21 +63,39 @@ export function binary_(op: BinaryOp, a: Tensor, b: Operand): void {
     );
   }
   writable(name, a);
+  const direct = dtype === a.dtype && dtype === workType(dtype) && a.isContiguous;
   if (typeof b !== "number") {
-    const shape = broadcastShapes(name, a.shape, b.shape);
-    if (formatShape(shape) !== formatShape(a.shape)) {
-      throw new ShapeError(
-        `${name}: the result with ${describe(b)} has shape ${formatShape(shape)} and does not fit ${describe(a)}; use ${op}()`,
-      );
+    sameDevice(name, a, b);
+    checkFits(name, op, a, b, broadcastShapes(name, a.shape, b.shape));
+    if (direct && b.dtype === dtype && (b.storage !== a.storage || sameElements(a, b))) {
+      launchBinary(op, a, a, b);
+      return;
     }
+  } else if (direct) {
+    const { ptr, size: count } = a;
+    kernels.binaryScalar(a.device.stream, { op: kernelOps[op], out: ptr, a: ptr, scalar: b, count, dtype });
+    return;
   }
-  run(op, a, a, b);
+  using result = binary(op, a, b);
+  copyInto(a, result);
+}
+
+function checkFits(name: string, op: BinaryOp, a: Tensor, b: Tensor, shape: Shape): void {
+  if (formatShape(shape) === formatShape(a.shape)) return;
+  throw new ShapeError(
+    `${name}: the result with ${describe(b)} has shape ${formatShape(shape)} and does not fit ${describe(a)}; use ${op}()`,
+  );
 }
 
 export function unary(op: UnaryOp, x: Tensor): Tensor {
-  const out = allocate(x.device, x.shape, unaryType(op, x));
-  launch(op, out, x);
-  return out;
+  const dtype = unaryType(op, x);
+  const work = workType(dtype);
+  if (op === "reciprocal") return withScalar("rdiv", x, 1, work);
+  using wide = cast(x, work);
+  using from = contiguous(wide);
+  using out = allocate(x.device, x.shape, work);
+  kernels.unary(x.device.stream, { op, out: out.ptr, x: from.ptr, count: out.size, dtype: work });
+  return cast(out, dtype);
 }
 
 export function unary_(op: UnaryOp, x: Tensor): void {
@@ -69,43 +104,13 @@ export function unary_(op: UnaryOp, x: Tensor): void {
     throw new DTypeError(`${op}_: ${describe(x)} cannot hold the ${dtype.name} result; use ${op}(), or cast with to()`);
   }
   writable(`${op}_`, x);
-  launch(op, x, x);
+  using result = unary(op, x);
+  copyInto(x, result);
 }
 
-function launch(op: UnaryOp, out: Tensor, x: Tensor): void {
-  if (out.size === 0) return;
-  const { shape, dtype } = out;
-  launchUnary(out.device.stream, { op, out: strided(out), a: strided(x), shape, dtype });
-}
-
-function run(op: BinaryOp, out: Tensor, a: Tensor, b: Operand): void {
-  if (typeof b === "number") {
-    if (out.size === 0) return;
-    const { shape, dtype } = out;
-    launchScalar(out.device.stream, { op, out: strided(out), a: strided(a), value: b, shape, dtype });
-    return;
-  }
-  sameDevice(op, a, b);
-  if (out.size === 0) return;
-  if (out.storage === b.storage && !sameElements(out, b)) {
-    // Another view of the memory that is about to change: elements must be read before they are written.
-    using apart = b.clone();
-    run(op, out, a, apart);
-    return;
-  }
-  const { shape, dtype } = out;
-  launchBinary(out.device.stream, {
-    op,
-    out: strided(out),
-    a: { ...strided(a), strides: expandStrides(op, a, shape) },
-    b: { ...strided(b), strides: expandStrides(op, b, shape) },
-    shape,
-    dtype,
-  });
-}
-
-function strided(x: Tensor): Strided {
-  return { ptr: x.ptr, strides: x.strides, dtype: x.dtype };
+/** What kernels compute a dtype in. Sums of bytes keep their low bits on the way back, as wrapping arithmetic does. */
+function workType(dtype: DType): DType {
+  return dtype === uint8 || dtype === bool ? int32 : dtype;
 }
 
 /**
