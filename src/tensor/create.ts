@@ -32,6 +32,18 @@ export function allocate(device: Device, shape: Shape, type: DType, tag?: string
   return new Tensor(storage, contiguousLayout(shape), type);
 }
 
+/** Allocates a result and lets `write` fill it; a result whose filling fails is freed. */
+export function produce(device: Device, shape: Shape, type: DType, write: (out: Tensor) => void, tag?: string): Tensor {
+  const out = allocate(device, shape, type, tag);
+  try {
+    write(out);
+    return out;
+  } catch (error) {
+    out.dispose();
+    throw error;
+  }
+}
+
 export function empty(shape: Shape, options: TensorOptions): Tensor {
   checkShape("Tensor.empty", shape);
   return allocate(deviceOf(options), [...shape], dtype(options.dtype ?? float32), options.tag);
@@ -42,20 +54,14 @@ export function from(input: HostInput, options: TensorOptions & { shape?: Shape 
     ...(options.shape && { shape: options.shape }),
     ...(options.dtype !== undefined && { dtype: options.dtype }),
   });
-  const out = allocate(deviceOf(options), [...host.shape], host.dtype, options.tag);
-  try {
-    upload(out.device, out.ptr, host.data);
-    return out;
-  } catch (error) {
-    out.dispose();
-    throw error;
-  }
+  const write = (out: Tensor) => upload(out.device, out.ptr, host.data);
+  return produce(deviceOf(options), [...host.shape], host.dtype, write, options.tag);
 }
 
 export function full(shape: Shape, value: number | bigint, options: TensorOptions): Tensor {
-  const out = empty(shape, options);
-  fillContiguous(out, value);
-  return out;
+  checkShape("Tensor.full", shape);
+  const write = (out: Tensor) => fillContiguous(out, value);
+  return produce(deviceOf(options), [...shape], dtype(options.dtype ?? float32), write, options.tag);
 }
 
 export function arange(start: number, end: number | undefined, step = 1, options: TensorOptions): Tensor {
@@ -69,16 +75,15 @@ export function arange(start: number, end: number | undefined, step = 1, options
   if (!type.isFloat && !whole) {
     throw new ArgumentError(`Tensor.arange: start ${from} and step ${step} must be whole numbers for ${type.name}`);
   }
-  const out = empty([count], { ...options, dtype: type });
-  launchArange(out.device.stream, { out: out.ptr, start: from, step, count, dtype: type });
-  return out;
+  const write = (out: Tensor) =>
+    launchArange(out.device.stream, { out: out.ptr, start: from, step, count, dtype: type });
+  return produce(deviceOf(options), [count], type, write, options.tag);
 }
 
 export function random(distribution: Distribution, shape: Shape, options: TensorOptions & { seed?: number }): Tensor {
-  const type = dtype(options.dtype ?? float32);
-  const out = empty(shape, { ...options, dtype: type });
-  fillRandom(out, distribution, options.seed ?? 0);
-  return out;
+  checkShape("Tensor.rand", shape);
+  const write = (out: Tensor) => fillRandom(out, distribution, options.seed ?? 0);
+  return produce(deviceOf(options), [...shape], dtype(options.dtype ?? float32), write, options.tag);
 }
 
 export function wrap(device: Device, buffer: DeviceBuffer, shape: Shape, type: DType): Tensor {

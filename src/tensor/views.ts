@@ -1,9 +1,9 @@
 import { ArgumentError, ShapeError } from "../base/errors.ts";
 import { contiguousStrides, formatShape, type Shape } from "../base/shape.ts";
 import {
+  checkShape,
   expandStrides,
   inferShape,
-  isContiguous,
   type Layout,
   reshapeStrides,
   resolveDim,
@@ -113,6 +113,7 @@ export function select(from: Layout, dim: number, index: number): Layout {
 export function expand(from: Layout, to: Shape): Layout {
   const lead = to.length - from.shape.length;
   const shape = to.map((size, i) => (size === -1 && i >= lead ? (from.shape[i - lead] ?? size) : size));
+  checkShape("expand", shape);
   return { shape, strides: expandStrides("expand", from, shape), offset: from.offset };
 }
 
@@ -146,8 +147,6 @@ export function flattenedShape(shape: Shape, startDim: number, endDim: number): 
   const joined = shape.slice(start, end + 1).reduce((n, size) => n * size, 1);
   return [...shape.slice(0, start), joined, ...shape.slice(end + 1)];
 }
-
-export { isContiguous };
 
 function existingDim(op: string, dim: number, shape: Shape): number {
   if (shape.length === 0) throw new ShapeError(`${op}: a tensor of shape [] has no dimension to take elements from`);

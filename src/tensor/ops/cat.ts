@@ -1,7 +1,7 @@
 import { promote } from "../../base/dtype.ts";
 import { ArgumentError, ShapeError } from "../../base/errors.ts";
 import { formatShape } from "../../base/shape.ts";
-import { allocate } from "../create.ts";
+import { produce } from "../create.ts";
 import { resolveDim } from "../layout.ts";
 import type { Tensor } from "../tensor.ts";
 import { sameDevice } from "./check.ts";
@@ -24,14 +24,14 @@ export function cat(tensors: readonly Tensor[], dim: number): Tensor {
     dtype = promote(dtype, other.dtype);
   }
   const total = tensors.reduce((n, tensor) => n + tensor.shape[d]!, 0);
-  const out = allocate(first.device, first.shape.with(d, total), dtype);
-  let start = 0;
-  for (const tensor of tensors) {
-    using part = out.narrow(d, start, tensor.shape[d]!);
-    copyInto(part, tensor);
-    start += tensor.shape[d]!;
-  }
-  return out;
+  return produce(first.device, first.shape.with(d, total), dtype, (out) => {
+    let start = 0;
+    for (const tensor of tensors) {
+      using part = out.narrow(d, start, tensor.shape[d]!);
+      copyInto(part, tensor);
+      start += tensor.shape[d]!;
+    }
+  });
 }
 
 export function stack(tensors: readonly Tensor[], dim: number): Tensor {

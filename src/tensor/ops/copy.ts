@@ -5,7 +5,7 @@ import { Device } from "../../driver/device.ts";
 import { openDevice } from "../../driver/open.ts";
 import { copy } from "../../kernels/copy/copy.ts";
 import { fill } from "../../kernels/fill/fill.ts";
-import { allocate } from "../create.ts";
+import { allocate, produce } from "../create.ts";
 import { HostTensor } from "../host-tensor.ts";
 import { expandStrides, overlapsItself } from "../layout.ts";
 import { Tensor } from "../tensor.ts";
@@ -28,9 +28,7 @@ export function cast(x: Tensor, dtype: DType): Tensor {
 
 /** A contiguous copy in memory of its own. */
 export function fresh(x: Tensor, dtype: DType): Tensor {
-  const out = allocate(x.device, x.shape, dtype);
-  write(out, x, x.strides);
-  return out;
+  return produce(x.device, x.shape, dtype, (out) => write(out, x, x.strides));
 }
 
 export function to(x: Tensor, target: DTypeLike | Device | string): Tensor {
@@ -42,15 +40,15 @@ export function to(x: Tensor, target: DTypeLike | Device | string): Tensor {
 function toDevice(x: Tensor, device: Device): Tensor {
   if (device === x.device) return x.alias(x);
   using from = contiguous(x);
-  const out = allocate(device, x.shape, x.dtype);
-  if (x.size === 0) return out;
-  // The copy runs in the target's order, after what the source's stream has yet to do.
-  using ready = x.device.createEvent();
-  x.device.stream.record(ready);
-  device.stream.wait(ready);
-  device.stream.copyFromPeer(out.ptr, from.ptr, x.device, x.sizeBytes);
-  from.storage.buffer.recordStream(device.stream);
-  return out;
+  return produce(device, x.shape, x.dtype, (out) => {
+    if (x.size === 0) return;
+    // The copy runs in the target's order, after what the source's stream has yet to do.
+    using ready = x.device.createEvent();
+    x.device.stream.record(ready);
+    device.stream.wait(ready);
+    device.stream.copyFromPeer(out.ptr, from.ptr, x.device, x.sizeBytes);
+    from.storage.buffer.recordStream(device.stream);
+  });
 }
 
 export function reshape(x: Tensor, shape: Shape): Tensor {

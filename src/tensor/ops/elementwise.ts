@@ -2,11 +2,11 @@ import { bool, type DType, float32, int32, int64, promote, uint8 } from "../../b
 import { DTypeError, ShapeError } from "../../base/errors.ts";
 import { broadcastShapes, formatShape, type Shape } from "../../base/shape.ts";
 import * as kernels from "../../kernels/elementwise/elementwise.ts";
-import { allocate } from "../create.ts";
+import { allocate, produce } from "../create.ts";
 import { expandStrides } from "../layout.ts";
 import type { Tensor } from "../tensor.ts";
 import { describe, sameDevice } from "./check.ts";
-import { cast, contiguous, copyInto, fresh, sameElements, writable } from "./copy.ts";
+import { cast, contiguous, copyInto, sameElements, writable } from "./copy.ts";
 
 export type BinaryOp = "add" | "sub" | "mul" | "div" | "maximum" | "minimum";
 export type UnaryOp = kernels.UnaryOp | "reciprocal";
@@ -23,11 +23,11 @@ export function binary(op: BinaryOp, a: Tensor, b: Operand): Tensor {
 }
 
 function withScalar(op: kernels.BinaryOp, a: Tensor, scalar: number, work: DType): Tensor {
-  const inPlace = a.dtype !== work || !a.isContiguous;
-  const out = inPlace ? fresh(a, work) : allocate(a.device, a.shape, work);
-  const from = inPlace ? out : a;
-  kernels.binaryScalar(a.device.stream, { op, out: out.ptr, a: from.ptr, scalar, count: out.size, dtype: work });
-  return out;
+  using wide = cast(a, work);
+  using from = contiguous(wide);
+  return produce(a.device, a.shape, work, (out) =>
+    kernels.binaryScalar(a.device.stream, { op, out: out.ptr, a: from.ptr, scalar, count: out.size, dtype: work }),
+  );
 }
 
 function withTensor(op: BinaryOp, a: Tensor, b: Tensor, work: DType): Tensor {
@@ -35,9 +35,7 @@ function withTensor(op: BinaryOp, a: Tensor, b: Tensor, work: DType): Tensor {
   const shape = broadcastShapes(op, a.shape, b.shape);
   using x = cast(a, work);
   using y = cast(b, work);
-  const out = allocate(a.device, shape, work);
-  launchBinary(op, out, x, y);
-  return out;
+  return produce(a.device, shape, work, (out) => launchBinary(op, out, x, y));
 }
 
 function launchBinary(op: BinaryOp, out: Tensor, a: Tensor, b: Tensor): void {

@@ -1,7 +1,7 @@
 import { int32, int64 } from "../../base/dtype.ts";
 import { DTypeError, ShapeError } from "../../base/errors.ts";
 import { embedding as launchEmbedding } from "../../kernels/embedding/embedding.ts";
-import { allocate } from "../create.ts";
+import { produce } from "../create.ts";
 import type { Tensor } from "../tensor.ts";
 import { describe, floatOnly, sameDevice } from "./check.ts";
 import { cast, contiguous } from "./copy.ts";
@@ -19,15 +19,15 @@ export function embedding(table: Tensor, ids: Tensor): Tensor {
   using rows = contiguous(table);
   using wide = cast(ids, int32);
   using index = contiguous(wide);
-  const out = allocate(table.device, [...ids.shape, cols], dtype);
-  launchEmbedding(table.device.stream, {
-    out: out.ptr,
-    table: rows.ptr,
-    ids: index.ptr,
-    tokens: ids.size,
-    cols,
-    vocab,
-    dtype,
-  });
-  return out;
+  return produce(table.device, [...ids.shape, cols], dtype, (out) =>
+    launchEmbedding(table.device.stream, {
+      out: out.ptr,
+      table: rows.ptr,
+      ids: index.ptr,
+      tokens: ids.size,
+      cols,
+      vocab,
+      dtype,
+    }),
+  );
 }

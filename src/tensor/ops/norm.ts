@@ -1,7 +1,6 @@
 import { ArgumentError, ShapeError } from "../../base/errors.ts";
-import { elementCount } from "../../base/shape.ts";
 import { rmsNorm as launchRmsNorm } from "../../kernels/rms-norm/rms-norm.ts";
-import { allocate } from "../create.ts";
+import { produce } from "../create.ts";
 import type { Tensor } from "../tensor.ts";
 import { describe, floatOnly, sameDevice, sameDType } from "./check.ts";
 import { contiguous } from "./copy.ts";
@@ -19,8 +18,8 @@ export function rmsNorm(x: Tensor, weight: Tensor, eps: number): Tensor {
   if (!(eps >= 0)) throw new ArgumentError(`rmsNorm: eps must be a number, 0 or more, got ${eps}`);
   using from = contiguous(x);
   using scale = contiguous(weight);
-  const out = allocate(x.device, x.shape, dtype);
-  const rows = cols === 0 ? 0 : elementCount(x.shape) / cols;
-  launchRmsNorm(x.device.stream, { out: out.ptr, x: from.ptr, weight: scale.ptr, rows, cols, eps, dtype });
-  return out;
+  const rows = cols === 0 ? 0 : x.size / cols;
+  return produce(x.device, x.shape, dtype, (out) =>
+    launchRmsNorm(x.device.stream, { out: out.ptr, x: from.ptr, weight: scale.ptr, rows, cols, eps, dtype }),
+  );
 }

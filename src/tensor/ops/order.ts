@@ -4,7 +4,7 @@ import { formatShape } from "../../base/shape.ts";
 import { nullPtr } from "../../driver/api.ts";
 import { argmaxWorkspaceBytes, argmax as launchArgmax } from "../../kernels/argmax/argmax.ts";
 import { topk as launchTopk, topkLimit, topkWorkspaceBytes } from "../../kernels/topk/topk.ts";
-import { allocate } from "../create.ts";
+import { allocate, produce } from "../create.ts";
 import type { Tensor } from "../tensor.ts";
 import { floatOnly } from "./check.ts";
 import { reshape } from "./copy.ts";
@@ -22,14 +22,11 @@ export function argmax(x: Tensor, dim: number | undefined, keepDim: boolean): Te
   if (cols === 0) {
     throw new ShapeError(`argmax: dimension ${dim} of ${formatShape(x.shape)} is empty and has no largest element`);
   }
-  const out = allocate(
-    x.device,
-    keepDim ? x.shape.map((n, i) => (i === from.dim ? 1 : n)) : x.shape.toSpliced(from.dim, 1),
-    int32,
-  );
+  const shape = keepDim ? x.shape.map((n, i) => (i === from.dim ? 1 : n)) : x.shape.toSpliced(from.dim, 1);
   using workspace = x.device.allocate(argmaxWorkspaceBytes(rows, cols), { tag: "argmax workspace" });
-  launchArgmax(x.device.stream, { out: out.ptr, x: from.matrix.ptr, workspace: workspace.ptr, rows, cols, dtype });
-  return out;
+  return produce(x.device, shape, int32, (out) =>
+    launchArgmax(x.device.stream, { out: out.ptr, x: from.matrix.ptr, workspace: workspace.ptr, rows, cols, dtype }),
+  );
 }
 
 export function topk(x: Tensor, k: number, dim: number): { values: Tensor; indices: Tensor } {

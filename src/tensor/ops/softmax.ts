@@ -7,9 +7,8 @@ import { moveBack, rowsAlong } from "./rows.ts";
 export function softmax(x: Tensor, dim: number): Tensor {
   const dtype = floatOnly("softmax", x);
   using from = rowsAlong("softmax", x, dim);
-  const out = allocate(x.device, from.matrix.shape, dtype);
-  launchSoftmax(x.device.stream, { out: out.ptr, x: from.matrix.ptr, rows: from.rows, cols: from.cols, dtype });
-  if (from.dim >= x.rank - 1) return out;
-  using moved = out;
-  return moveBack(moved, from.dim);
+  const { matrix, rows, cols } = from;
+  using out = allocate(x.device, matrix.shape, dtype);
+  launchSoftmax(x.device.stream, { out: out.ptr, x: matrix.ptr, rows, cols, dtype });
+  return moveBack(out, from.dim);
 }
