@@ -9,6 +9,7 @@ export * as arange from "./fill/arange.ts";
 export * as fill from "./fill/fill.ts";
 export * as kvCache from "./kv-cache/kv-cache.ts";
 export * as matmulHopper from "./matmul/hopper.ts";
+export * as matmul from "./matmul/specs.ts";
 export * as random from "./random/random.ts";
 export * as reduce from "./reduce/reduce.ts";
 export * as rmsNorm from "./rms-norm/rms-norm.ts";
