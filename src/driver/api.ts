@@ -128,8 +128,12 @@ export interface DriverApi {
   /** Page-locked host memory, mapped into the device's address space. Throws OutOfMemoryError. */
   allocateHost(bytes: number): HostBlock;
   freeHost(block: HostBlock): void;
-  /** Host memory for launch arguments and the like, not page-locked, 64-byte aligned; lives as long as the block is reachable. */
-  scratch(bytes: number): HostBlock;
+  /**
+   * Host memory for launch arguments and the like, not page-locked, 64-byte aligned; lives as long as the block is reachable.
+   * `parameterOffsets` (where each parameter lies in it) is for kernels with a tensor map: the compiler aligns that in the
+   * constant bank, so that the parameters do not lie there as in a C structure, and must be handed over one by one.
+   */
+  scratch(bytes: number, parameterOffsets?: readonly number[]): HostBlock;
 
   /** Asynchronous when `src` is pinned. */
   copyToDevice(dst: DevicePtr, src: HostBlock, srcOffset: number, bytes: number, stream: StreamHandle): void;

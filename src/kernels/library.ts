@@ -153,8 +153,11 @@ function prepare<A extends ArgSpec, X extends VariantAxes>(
   device: Device,
   spec: KernelSpec<A, X>,
 ): SpecOnDevice {
-  const { bytes } = argLayout(spec.args);
-  const block = device.api.scratch(Math.max(64, Math.ceil(bytes / 64) * 64));
+  const { bytes, fields } = argLayout(spec.args);
+  // Every parameter by its own pointer where a tensor map moves the others; see DriverApi.scratch.
+  const oneByOne = fields.some((field) => field.type === "tensorMap");
+  const offsets = oneByOne ? fields.map((field) => field.offset) : [];
+  const block = device.api.scratch(Math.max(64, Math.ceil(bytes / 64) * 64), offsets);
   const pack = compilePacker(spec.args, block) as Packer<ArgSpec>;
   const onDevice = { axes: Object.keys(spec.axes), block, bytes, pack, variants: new Map() };
   library.specs.set(spec as never, onDevice);

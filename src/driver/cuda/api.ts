@@ -122,8 +122,8 @@ export class CudaApi implements api.DriverApi {
     this.#cu.calls.memFreeHost(block.address);
   }
 
-  scratch(bytes: number): api.HostBlock {
-    return new ArgumentBlock(this.engine, bytes);
+  scratch(bytes: number, parameterOffsets: readonly number[] = []): api.HostBlock {
+    return new ArgumentBlock(this.engine, bytes, parameterOffsets);
   }
 
   copyToDevice(

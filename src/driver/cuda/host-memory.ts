@@ -12,12 +12,16 @@ export class ArgumentBlock implements HostBlock {
   readonly devicePtr = undefined;
   /** The address of `{ BUFFER_POINTER, address, BUFFER_SIZE, &size, END }`. */
   readonly extra: bigint;
+  /** The address of an array of one pointer a parameter, when their offsets were given; otherwise 0n. */
+  readonly parameters: bigint;
+  /** Keeps `parameters` alive. */
+  readonly #parameterBuffer: ArrayBuffer | undefined;
   /** The low and high half of the size_t that `extra` points to. */
   readonly #size: Uint32Array;
   /** Keeps `extra` alive. */
   readonly #extraBuffer: ArrayBuffer;
 
-  constructor(engine: FfiEngine, bytes: number) {
+  constructor(engine: FfiEngine, bytes: number, parameterOffsets: readonly number[] = []) {
     const block = engine.alloc(bytes);
     this.address = block.address;
     this.buffer = block.buffer;
@@ -29,6 +33,13 @@ export class ArgumentBlock implements HostBlock {
     // CU_LAUNCH_PARAM_BUFFER_POINTER = 1, CU_LAUNCH_PARAM_BUFFER_SIZE = 2, CU_LAUNCH_PARAM_END = 0 (cuda.h).
     slots.set([1n, block.address, 2n, extra.address + BigInt(sizeOffset), 0n]);
     this.#size = new Uint32Array(this.#extraBuffer, sizeOffset, 2);
+    const count = parameterOffsets.length;
+    const parameters = count > 0 ? engine.alloc(count * 8) : undefined;
+    this.parameters = parameters?.address ?? 0n;
+    this.#parameterBuffer = parameters?.buffer;
+    if (this.#parameterBuffer) {
+      new BigUint64Array(this.#parameterBuffer, 0, count).set(parameterOffsets.map((at) => block.address + BigInt(at)));
+    }
   }
 
   setArgumentBytes(bytes: number): void {

@@ -45,6 +45,8 @@ export class Launcher {
     overlap: boolean,
   ): void {
     args.setArgumentBytes(bytes);
+    const { parameters } = args;
+    const extra = parameters === 0n ? args.extra : 0n;
     const { grid, block, sharedBytes } = shape;
     if (!overlap || !this.#canOverlap) {
       this.#cu.calls.launchKernel(
@@ -57,8 +59,8 @@ export class Launcher {
         block[2],
         sharedBytes,
         stream,
-        0n,
-        args.extra,
+        parameters,
+        extra,
       );
       return;
     }
@@ -69,6 +71,6 @@ export class Launcher {
     }
     c.setUint32(config.sharedBytes, sharedBytes, true);
     c.setBigUint64(config.stream, stream, true);
-    this.#cu.calls.launchKernelEx(this.#configAddress, fn, 0n, args.extra);
+    this.#cu.calls.launchKernelEx(this.#configAddress, fn, parameters, extra);
   }
 }
