@@ -12,7 +12,9 @@ extern "C" __global__ void __launch_bounds__(256) KERNEL_NAME(void* out, i64 sta
 #pragma unroll 1
   for (i64 i = grid_start(); i < count; i += grid_step()) {
     if (is_float) {
-      const float value = float(__longlong_as_double(start) + double(i) * __longlong_as_double(step));
+      // Two roundings, as on the host; a fused operation would round once and differ near zero.
+      const double offset = __dmul_rn(double(i), __longlong_as_double(step));
+      const float value = float(__dadd_rn(__longlong_as_double(start), offset));
       store_number(out, i, dtype, {value, 0, true});
     } else {
       store_number(out, i, dtype, {0.0f, start + i * step, false});

@@ -23,9 +23,10 @@ __device__ __forceinline__ float2 normal_pair(u32 radius_word, u32 angle_word) {
   return make_float2(radius * cosine, radius * sine);
 }
 
-// a, b: low and high, or mean and standard deviation.
+// a, b: low and high, or mean and standard deviation. below: the largest number of the type under high.
 extern "C" __global__ void __launch_bounds__(256)
-    KERNEL_NAME(scalar_t* out, i64 count, u64 seed, u64 offset, int normal, float a, float b) {
+    KERNEL_NAME(scalar_t* out, i64 count, u64 seed, u64 offset, int normal, float a, float b,
+                float below) {
 #pragma unroll 1
   for (i64 group = grid_start(); group * 4 < count; group += grid_step()) {
     const uint4 words = philox(seed, offset + u64(group));
@@ -47,8 +48,8 @@ extern "C" __global__ void __launch_bounds__(256)
     for (int k = 0; k < 4; k++) {
       const i64 i = group * 4 + k;
       scalar_t x = from_float<scalar_t>(values[k]);
-      // Rounding may reach the upper bound, which is outside of the range: such a number becomes the lower bound.
-      if (!normal && to_float(x) >= b) x = from_float<scalar_t>(a);
+      // Rounding may reach the upper bound, which is outside of the range.
+      if (!normal && to_float(x) >= b) x = from_float<scalar_t>(below);
       if (i < count) out[i] = x;
     }
   }
