@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { chatCommand } from "./commands/chat.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { devicesCommand } from "./commands/devices.ts";
+import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
 import { verifyCommand } from "./commands/verify.ts";
@@ -33,6 +34,7 @@ for (const command of [
   verifyCommand(),
   tokenizeCommand(),
   devicesCommand(),
+  doctorCommand(),
   demoCommand(),
 ]) {
   program.addCommand(command.copyInheritedSettings(program));
