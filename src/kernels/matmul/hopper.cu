@@ -32,11 +32,13 @@
 // per clock and SM, close to what L2 delivers without the sharing. Shared memory reads: 10 KB per wgmma m64n256k16 of 128
 // clocks, 80 of 128 bytes a clock. Weights of few rows (M <= 64) are bound by device memory instead: N * K * 2 bytes.
 //
-// Tiles (registers per consumer thread are set by setmaxnreg; ptxas reports the entry value):
-//   m128n256  2 consumers, 4 stages of 48 KB, cluster of 2   128 sums a thread
-//   m128n128  2 consumers, 6 stages of 32 KB                  64 sums a thread
-//   m64n128   1 consumer,  8 stages of 24 KB                  64 sums a thread
-//   m64n64    1 consumer,  5 stages of 16 KB, 2 blocks an SM  32 sums a thread, for weights that are read once
+// Tiles, with ptxas' registers per thread at entry (nothing spills; with two consumers setmaxnreg then moves them: 232 for
+// a consumer, 40 for the producer):
+//   m128n256  2 consumers, 4 stages of 48 KB, cluster of 2    128 sums a thread, 168 registers
+//   m128n128  2 consumers, 6 stages of 32 KB                   64 sums a thread, 168 registers
+//   m64n128   1 consumer,  8 stages of 24 KB                   64 sums a thread, 128 registers
+//   m64n64    1 consumer,  5 stages of 16 KB, 2 blocks an SM   32 sums a thread,  87 registers; for weights read once
+// Every tile adds the products of K in the same order, so that the choice among them does not change a result.
 //
 // Sources: PTX ISA, sections on wgmma, cp.async.bulk.tensor and mbarrier.
 #include "hopper-ptx.cuh"
