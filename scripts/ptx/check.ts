@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ptxFileName } from "../../src/kernels/manifest.ts";
@@ -7,7 +7,7 @@ import { assemble } from "./assemble.ts";
 import { inputHash, textHash } from "./inputs.ts";
 import { type Job, jobsOf } from "./jobs.ts";
 import { signatureFault } from "./signature.ts";
-import { ptxPath, readManifest, readText, storedFamilies, storedFiles } from "./store.ts";
+import { readManifest, readText, storedFamilies, storedFiles } from "./store.ts";
 import { inParallel } from "./tools.ts";
 
 /**
@@ -60,7 +60,9 @@ export async function findUnassemblable(specs: readonly KernelSpec[], ptxas: str
   try {
     await inParallel(specs.flatMap(jobsOf), 2, async (job) => {
       const name = ptxFileName(job.symbol, job.target);
-      const result = await assemble(ptxas, ptxPath(job.spec.family, name), job.target, folder);
+      const path = join(folder, name);
+      writeFileSync(path, readText(job.spec.family, name) ?? "");
+      const result = await assemble(ptxas, path, job.target, folder);
       if (!result.ok)
         faults.push(`ptx/${job.spec.family}/${name}: ptxas refuses it: ${result.log.trim().split("\n")[0]}`);
     });

@@ -1,12 +1,16 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { gunzipSync, gzipSync } from "node:zlib";
 import { type Manifest, type ManifestFile, manifestName } from "../../src/kernels/manifest.ts";
 import { root } from "./paths.ts";
 
 const ptxRoot = `${root}ptx/`;
 
-export function ptxPath(family: string, file: string): string {
+function ptxPath(family: string, file: string): string {
   return `${ptxRoot}${family}/${file}`;
 }
+
+/** Texts are stored compressed: PTX shrinks to a sixth. Everywhere else they go by their plain name. */
+const suffix = ".gz";
 
 /** Undefined when the family has none, or one that cannot be read: it is then built from scratch. */
 export function readManifest(family: string): Manifest | undefined {
@@ -28,13 +32,18 @@ export function writeManifest(family: string, compiler: string, files: readonly 
 }
 
 export function readText(family: string, file: string): string | undefined {
-  const path = ptxPath(family, file);
-  return existsSync(path) ? readFileSync(path, "utf8").replaceAll("\r\n", "\n") : undefined;
+  const path = ptxPath(family, file + suffix);
+  if (!existsSync(path)) return undefined;
+  try {
+    return gunzipSync(readFileSync(path)).toString("utf8");
+  } catch {
+    return ""; // damaged: it counts as edited
+  }
 }
 
 export function writeText(family: string, file: string, text: string): void {
   mkdirSync(ptxPath(family, ""), { recursive: true });
-  writeFileSync(ptxPath(family, file), text);
+  writeFileSync(ptxPath(family, file + suffix), gzipSync(text, { level: 9 }));
 }
 
 /** The folders in `ptx/`. */
@@ -52,10 +61,12 @@ export function storedFiles(family: string): string[] {
   return existsSync(path)
     ? readdirSync(path)
         .filter((f) => f !== manifestName)
+        .map((f) => (f.endsWith(suffix) ? f.slice(0, -suffix.length) : `${f} (not compressed)`))
         .sort()
     : [];
 }
 
 export function removeStored(family: string, file?: string): void {
-  rmSync(file === undefined ? ptxPath(family, "") : ptxPath(family, file), { recursive: true, force: true });
+  const path = file === undefined ? "" : file.replace(/ \(not compressed\)$/, "");
+  rmSync(ptxPath(family, path === file ? path + suffix : path), { recursive: true, force: true });
 }

@@ -1,7 +1,7 @@
 import { readdirSync } from "node:fs";
 import { LlcudaError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
-import { deviceTargets, ptxRoot, readPtx } from "./library.ts";
+import { deviceTargets, ptxRoot, readPtx, readShipped } from "./library.ts";
 import { type Manifest, manifestName, ptxFileName } from "./manifest.ts";
 import type { Target } from "./spec.ts";
 
@@ -45,7 +45,7 @@ export function chosenFiles(
 }
 
 function readManifest(family: string): Manifest {
-  return JSON.parse(new TextDecoder().decode(readPtx(`${family}/${manifestName}`))) as Manifest;
+  return JSON.parse(new TextDecoder().decode(readShipped(`${family}/${manifestName}`))) as Manifest;
 }
 
 function loadFault(device: Device, file: string, symbol: string): string | undefined {

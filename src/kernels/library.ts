@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
+import { gunzipSync } from "node:zlib";
 import { FileError } from "../base/errors.ts";
 import { settings } from "../base/settings.ts";
 import type { HostBlock } from "../driver/api.ts";
@@ -187,18 +188,21 @@ function load<A extends ArgSpec, X extends VariantAxes>(
   return loaded;
 }
 
-/** Reads one file of `ptx/`. Throws FileError that says what to do about a missing one. */
+/** Reads one PTX text of `ptx/`, where it is stored compressed. Throws FileError that says what to do about a missing one. */
 export function readPtx(file: string): Uint8Array {
+  return readShipped(`${file}.gz`, gunzipSync);
+}
+
+/** Reads one file of `ptx/` as it is. */
+export function readShipped(file: string, decode: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes): Uint8Array {
   const path = `${ptxRoot}${file}`;
   try {
-    return readFileSync(path);
+    return decode(readFileSync(path));
   } catch (cause) {
     throw new FileError(
       path,
       `kernel file ptx/${file} cannot be read; reinstall llcuda, or run "npm run ptx" in a checkout`,
-      {
-        cause,
-      },
+      { cause },
     );
   }
 }
