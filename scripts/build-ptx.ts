@@ -9,7 +9,7 @@
  *
  * See docs/kernels/build.md.
  */
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -19,7 +19,7 @@ import { assemble } from "./ptx/assemble.ts";
 import { buildFamily, describe } from "./ptx/build.ts";
 import { findStale, findUnassemblable } from "./ptx/check.ts";
 import { allSpecs, jobsOf } from "./ptx/jobs.ts";
-import { ptxPath, removeStored, storedFamilies } from "./ptx/store.ts";
+import { readText, removeStored, storedFamilies } from "./ptx/store.ts";
 import { compilerVersion, findTool } from "./ptx/tools.ts";
 
 async function build(specs: readonly KernelSpec[], whole: boolean, force: boolean): Promise<string | undefined> {
@@ -61,7 +61,9 @@ async function stats(specs: readonly KernelSpec[]): Promise<string | undefined> 
   const folder = mkdtempSync(join(tmpdir(), "llcuda-ptx-"));
   for (const job of specs.flatMap(jobsOf)) {
     const name = ptxFileName(job.symbol, job.target);
-    const result = await assemble(ptxas, ptxPath(job.spec.family, name), job.target, folder);
+    const path = join(folder, name);
+    writeFileSync(path, readText(job.spec.family, name) ?? "");
+    const result = await assemble(ptxas, path, job.target, folder);
     console.log(`${name}: ${result.ok ? describe(result.resources) : result.log.trim()}`);
   }
   rmSync(folder, { recursive: true });

@@ -190,12 +190,16 @@ function load<A extends ArgSpec, X extends VariantAxes>(
 
 /** Reads one PTX text of `ptx/`, where it is stored compressed. Throws FileError that says what to do about a missing one. */
 export function readPtx(file: string): Uint8Array {
-  return readShipped(`${file}.gz`, gunzipSync);
+  return read(file, `${file}.gz`, gunzipSync);
 }
 
 /** Reads one file of `ptx/` as it is. */
-export function readShipped(file: string, decode: (bytes: Uint8Array) => Uint8Array = (bytes) => bytes): Uint8Array {
-  const path = `${ptxRoot}${file}`;
+export function readShipped(file: string): Uint8Array {
+  return read(file, file, (bytes) => bytes);
+}
+
+function read(file: string, stored: string, decode: (bytes: Uint8Array) => Uint8Array): Uint8Array {
+  const path = `${ptxRoot}${stored}`;
   try {
     return decode(readFileSync(path));
   } catch (cause) {
