@@ -192,7 +192,7 @@ describeGpu("elementwise operations", (device) => {
         tidy(() => {
           const a = operand(device, dtype, [5, 7], layout, 8);
           const b = operand(device, dtype, [7], "contiguous", 9);
-          const wrap = (v: number) => (dtype === uint8 ? v & 255 : v);
+          const wrap = (v: number) => (dtype === uint8 ? v & 255 : v + 0); // integers have no -0
           for (const op of ["add", "sub", "mul", "maximum", "minimum"] as const) {
             const out = a.x[op](b.x);
             expect(out.dtype).toBe(dtype);
