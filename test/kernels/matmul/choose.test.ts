@@ -1,0 +1,114 @@
+import { describe, expect, test } from "vitest";
+import {
+  chooseMatmul,
+  gemvMmaSplit,
+  gemvSplit,
+  kernelRefusal,
+  type MatmulMachine,
+  type MatmulShape,
+} from "../../../src/kernels/matmul/choose.ts";
+import { mmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
+
+const linear: MatmulShape = {
+  m: 1,
+  n: 4096,
+  k: 4096,
+  batch: 1,
+  dtype: "bf16",
+  transposeA: false,
+  transposeB: true,
+  vectorA: true,
+  vectorB: true,
+  gated: false,
+};
+const ampere: MatmulMachine = {
+  capability: 80,
+  multiprocessors: 108,
+  sharedBytes: 163 * 1024,
+  hopper: false,
+  cublaslt: false,
+};
+const ada: MatmulMachine = { ...ampere, capability: 89, sharedBytes: 99 * 1024 };
+const hopper: MatmulMachine = {
+  ...ampere,
+  capability: 90,
+  multiprocessors: 132,
+  sharedBytes: 227 * 1024,
+  hopper: true,
+};
+const turing: MatmulMachine = { ...ampere, capability: 75, sharedBytes: 64 * 1024 };
+const pascal: MatmulMachine = { ...ampere, capability: 60, sharedBytes: 48 * 1024 };
+
+describe("chooseMatmul", () => {
+  test("few rows of a 16-bit weight go to the tensor-core GEMV from sm_80 on, and to the other one before", () => {
+    for (const m of [1, 8])
+      expect(chooseMatmul({ ...linear, m }, ampere)).toEqual({ kernel: "gemv_mma", rows: "8", split: 4 });
+    expect(chooseMatmul({ ...linear, m: 9 }, ampere)).toEqual({ kernel: "gemv_mma", rows: "16", split: 4 });
+    expect(chooseMatmul({ ...linear, m: 3 }, turing)).toEqual({ kernel: "gemv", rows: "4", split: 4 });
+    expect(chooseMatmul({ ...linear, vectorB: false }, ampere).kernel).toBe("gemv");
+    expect(chooseMatmul({ ...linear, dtype: "f32", m: 2 }, hopper)).toEqual({ kernel: "gemv", rows: "2", split: 4 });
+  });
+
+  test("the split of K depends on the weight, never on the rows", () => {
+    const splits = (n: number): number[] =>
+      [1, 5, 8, 16].map((m) => {
+        const choice = chooseMatmul({ ...linear, n, m }, ampere);
+        return choice.kernel === "gemv_mma" ? choice.split : -1;
+      });
+    expect(splits(4096)).toEqual([4, 4, 4, 4]);
+    expect(splits(1024)).toEqual([16, 16, 16, 16]);
+    expect(gemvMmaSplit({ n: 1024, k: 4096, gated: true })).toBe(8);
+    expect(gemvMmaSplit({ n: 64, k: 300, gated: false })).toBe(2);
+    expect(gemvSplit({ k: 1, dtype: "f32" })).toBe(1);
+  });
+
+  test("17 to 64 rows get K-split tiles, narrower for narrower weights", () => {
+    expect(chooseMatmul({ ...linear, m: 17 }, hopper)).toEqual({ kernel: "mma", tile: "t32x32" });
+    expect(chooseMatmul({ ...linear, m: 32, n: 14336 }, hopper)).toEqual({ kernel: "mma", tile: "t32x64" });
+    expect(chooseMatmul({ ...linear, m: 64 }, ampere)).toEqual({ kernel: "mma", tile: "t64x32" });
+    expect(chooseMatmul({ ...linear, m: 64, n: 14336 }, ampere)).toEqual({ kernel: "mma", tile: "t64x64" });
+  });
+
+  test("many rows: cuBLASLt, else Hopper's kernel, else the tile that fits the shared memory", () => {
+    const many = { ...linear, m: 4096 };
+    expect(chooseMatmul(many, { ...hopper, cublaslt: true })).toEqual({ kernel: "cublaslt" });
+    expect(chooseMatmul(many, hopper)).toEqual({ kernel: "hopper" });
+    expect(chooseMatmul(many, ampere)).toEqual({ kernel: "mma", tile: "t128x256" });
+    expect(chooseMatmul(many, ada)).toEqual({ kernel: "mma", tile: "t128x128" });
+    expect(chooseMatmul({ ...many, dtype: "f16" }, turing)).toEqual({ kernel: "wmma", tile: "t128" });
+    expect(chooseMatmul(many, turing)).toEqual({ kernel: "simt", tile: "t128" });
+    expect(chooseMatmul({ ...many, dtype: "f16" }, pascal)).toEqual({ kernel: "simt", tile: "t128" });
+    expect(chooseMatmul({ ...linear, m: 64 }, { ...ampere, cublaslt: true }).kernel).toBe("mma");
+  });
+
+  test("what tensor cores cannot take falls back to a kernel that can", () => {
+    expect(chooseMatmul({ ...linear, m: 100, transposeA: true }, ampere).kernel).toBe("simt");
+    expect(chooseMatmul({ ...linear, m: 100, vectorA: false }, ampere).kernel).toBe("simt");
+    expect(chooseMatmul({ ...linear, m: 100, transposeB: false }, ampere)).toEqual({ kernel: "mma", tile: "t64x64" });
+    expect(chooseMatmul({ ...linear, m: 100, transposeA: true }, { ...ampere, cublaslt: true }).kernel).toBe(
+      "cublaslt",
+    );
+    expect(chooseMatmul({ ...linear, k: 0 }, ampere).kernel).toBe("simt");
+    expect(chooseMatmul({ ...linear, m: 5, n: 7, transposeB: false, dtype: "f32" }, ampere)).toEqual({
+      kernel: "simt",
+      tile: "t32",
+    });
+  });
+
+  test("a refusal says what the kernel takes", () => {
+    expect(kernelRefusal("gemv", { ...linear, m: 9 }, ampere)).toBe("it takes at most 8 rows");
+    expect(kernelRefusal("mma", linear, turing)).toBe("it needs target sm_80 or newer");
+    expect(kernelRefusal("mma", { ...linear, vectorB: false }, ampere)).toMatch(/16 bytes/);
+    expect(kernelRefusal("simt", { ...linear, transposeA: true, vectorA: false }, pascal)).toBe(undefined);
+  });
+
+  test("K-split tiles have room for their partial sums, and every tile fits sm_80", () => {
+    for (const name of ["t64x32", "t32x64", "t32x32"] as const) {
+      const { rows, cols } = mmaTiles[name];
+      expect(mmaSharedBytes(name) >= 4 * rows * cols * 4).toBe(true);
+    }
+    for (const name of Object.keys(mmaTiles) as (keyof typeof mmaTiles)[]) {
+      expect(mmaSharedBytes(name) <= ampere.sharedBytes).toBe(true);
+    }
+  });
+});
