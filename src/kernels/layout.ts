@@ -14,21 +14,27 @@ export interface Layout {
  */
 export function coalesce(shape: Shape, strides: readonly (readonly number[])[]): Layout {
   const sizes: number[] = [];
-  const steps: number[][] = strides.map(() => []);
+  const kept: number[] = []; // the dimension of `shape` that each entry of `sizes` takes its strides from
   for (let d = 0; d < shape.length; d++) {
     const size = shape[d]!;
     if (size === 1) continue;
-    const last = sizes.length - 1;
-    const mergeable = last >= 0 && strides.every((s, k) => steps[k]![last] === s[d]! * size);
-    if (mergeable) sizes[last] = sizes[last]! * size;
-    else sizes.push(size);
-    strides.forEach((s, k) => {
-      if (mergeable) steps[k]![last] = s[d]!;
-      else steps[k]!.push(s[d]!);
-    });
+    const last = kept.length - 1;
+    if (last >= 0 && mergeable(strides, kept[last]!, d, size)) {
+      sizes[last] = sizes[last]! * size;
+      kept[last] = d;
+    } else {
+      sizes.push(size);
+      kept.push(d);
+    }
   }
-  if (sizes.length === 0) return { shape: [1], strides: strides.map(() => [1]) };
-  return { shape: sizes, strides: steps };
+  if (kept.length === 0) return { shape: [1], strides: strides.map(() => [1]) };
+  return { shape: sizes, strides: strides.map((s) => kept.map((d) => s[d]!)) };
+}
+
+/** True when a step along `outer` is `size` steps along `inner`, for every operand. */
+function mergeable(strides: readonly (readonly number[])[], outer: number, inner: number, size: number): boolean {
+  for (const s of strides) if (s[outer] !== s[inner]! * size) return false;
+  return true;
 }
 
 /** Throws UnsupportedError when a kernel's parameters cannot hold the layout. */
@@ -50,15 +56,20 @@ export function isFlat(layout: Layout): boolean {
  * along the innermost dimension (stride 0) do not count. `offsets`: each operand's address, in elements.
  */
 export function unitWidth(layout: Layout, offsets: readonly number[], widths: readonly number[]): number {
-  const inner = layout.shape.length - 1;
-  const fits = (width: number): boolean =>
-    layout.shape[inner]! % width === 0 &&
-    layout.strides.every((s, k) => {
-      if (s[inner] === 0) return true;
-      if (s[inner] !== 1 || offsets[k]! % width !== 0) return false;
-      return s.every((step, d) => d === inner || step % width === 0);
-    });
-  return widths.find((w) => w === 1 || fits(w)) ?? 1;
+  for (const width of widths) if (width === 1 || unitFits(layout, offsets, width)) return width;
+  return 1;
+}
+
+function unitFits({ shape, strides }: Layout, offsets: readonly number[], width: number): boolean {
+  const inner = shape.length - 1;
+  if (shape[inner]! % width !== 0) return false;
+  for (let k = 0; k < strides.length; k++) {
+    const steps = strides[k]!;
+    if (steps[inner] === 0) continue;
+    if (steps[inner] !== 1 || offsets[k]! % width !== 0) return false;
+    for (let d = 0; d < inner; d++) if (steps[d]! % width !== 0) return false;
+  }
+  return true;
 }
 
 /** The layout in units of `width` elements along the innermost dimension; strides stay in elements unless `scaled`. */
