@@ -1,9 +1,10 @@
 /**
  * What GPU tests share. `cuda:0` is opened once per process; without one, `describeGpu` registers its tests as skipped,
- * with the reason in the suite's name. LLCUDA_REQUIRE_GPU=1 turns a missing GPU into a failure (scripts/test-gpu.ts).
+ * and the reason is printed. LLCUDA_REQUIRE_GPU=1 turns a missing GPU into a failure (scripts/test-gpu.ts).
  */
 import { afterAll, describe } from "vitest";
 import type { DType, HostArray } from "../../src/base/dtype.ts";
+import { DeviceError, LibraryError } from "../../src/base/errors.ts";
 import { type DevicePtr, ptrAdd } from "../../src/driver/api.ts";
 import type { Device } from "../../src/driver/device.ts";
 import type { DeviceBuffer } from "../../src/driver/memory.ts";
@@ -16,8 +17,9 @@ function open(): { device: Device } | { reason: string } {
   try {
     return { device: driver.openDevice("cuda:0") };
   } catch (error) {
-    if (process.env.LLCUDA_REQUIRE_GPU === "1") throw error;
-    return { reason: (error as Error).message };
+    const missing = error instanceof DeviceError || error instanceof LibraryError;
+    if (!missing || process.env.LLCUDA_REQUIRE_GPU === "1") throw error;
+    return { reason: error.message };
   }
 }
 
@@ -27,6 +29,7 @@ const opened = open();
 export const gpu: Device | undefined = "device" in opened ? opened.device : undefined;
 /** Why there is no GPU. */
 export const gpuMissing: string | undefined = "reason" in opened ? opened.reason : undefined;
+if (gpuMissing) console.log(`GPU tests are skipped: ${gpuMissing}`);
 
 const held = new Set<DeviceBuffer>();
 
@@ -43,7 +46,7 @@ export function describeGpu(name: string, define: (device: Device) => void): voi
     });
   };
   if (gpu) describe(name, body);
-  else describe.skip(`${name} [skipped: ${gpuMissing}]`, body);
+  else describe.skip(`${name} [skipped: no GPU]`, body);
 }
 
 function hold(buffer: DeviceBuffer): DeviceBuffer {
