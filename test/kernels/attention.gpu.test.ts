@@ -1,7 +1,7 @@
 import { expect, test } from "vitest";
 import { bfloat16, type DType, float16, float32, type HostArray } from "../../src/base/dtype.ts";
 import type { Device } from "../../src/driver/device.ts";
-import { attentionWorkspaceBytes, pagedAttention } from "../../src/kernels/attention/attention.ts";
+import { type AttentionArgs, attentionWorkspaceBytes, pagedAttention } from "../../src/kernels/attention/attention.ts";
 import {
   allocate,
   describeGpu,
@@ -11,6 +11,7 @@ import {
   roundingTolerance,
   toNumbers,
   upload,
+  write,
 } from "../support/gpu.ts";
 import { aloneOf, attentionReference, type BatchShape, type PagedBatch, pagedBatch } from "./paged-batch.ts";
 
@@ -24,8 +25,8 @@ function tolerance(dtype: DType): number {
   return roundingTolerance(dtype, dtype === float32 ? 8 : 2);
 }
 
-/** `slack` raises the bounds that size the grids above what the batch needs. */
-function attend(device: Device, batch: PagedBatch, slack = { query: 0, context: 0 }): HostArray {
+/** The batch on the device, with its output and workspace. `slack` raises the bounds that size the grids. */
+function prepare(device: Device, batch: PagedBatch, slack = { query: 0, context: 0 }) {
   const shape = {
     sequences: batch.sequences.length,
     maxQuery: Math.max(...batch.sequences.map(([queries]) => queries)) + slack.query,
@@ -35,10 +36,9 @@ function attend(device: Device, batch: PagedBatch, slack = { query: 0, context: 
     headDim: batch.headDim,
     ...(batch.window ? { window: batch.window } : {}),
   };
-  const bytes = attentionWorkspaceBytes(shape);
-  const workspace = output(device, float32, bytes / 4);
+  const workspace = output(device, float32, attentionWorkspaceBytes(shape) / 4);
   const out = output(device, batch.dtype, batch.tokens * batch.heads * batch.headDim);
-  pagedAttention(device.stream, {
+  const args: AttentionArgs = {
     ...shape,
     out: out.ptr,
     query: upload(device, batch.query),
@@ -53,7 +53,13 @@ function attend(device: Device, batch: PagedBatch, slack = { query: 0, context: 
     softcap: batch.softcap ?? 0,
     workspace: workspace.ptr,
     dtype: batch.dtype,
-  });
+  };
+  return { args, out, workspace };
+}
+
+function attend(device: Device, batch: PagedBatch, slack?: { query: number; context: number }): HostArray {
+  const { args, out, workspace } = prepare(device, batch, slack);
+  pagedAttention(device.stream, args);
   workspace.stored(); // its canaries
   return out.stored();
 }
@@ -156,6 +162,45 @@ describeGpu("paged attention", (device) => {
     expect(relativeL2(attend(device, batch) as Float32Array, attentionReference(batch))).toBeLessThan(
       tolerance(float32),
     );
+  });
+
+  test("a captured step follows the lengths and tables that it finds when it is replayed", () => {
+    const shape = { heads: 4, kvHeads: 2, headDim: 64, dtype: float16 };
+    const short = pagedBatch({
+      ...shape,
+      sequences: [
+        [1, 20],
+        [1, 100],
+      ],
+      seed: 8,
+    });
+    const long = pagedBatch({
+      ...shape,
+      sequences: [
+        [1, 21],
+        [1, 600],
+      ],
+      seed: 9,
+    });
+    const { args, out } = prepare(device, long, { query: 0, context: 1000 });
+    pagedAttention(device.stream, args); // loads the modules
+    // One cache serves both: the longer batch has more blocks than the shorter one's tables name.
+    const captured = device.stream.capture(() => pagedAttention(device.stream, args));
+    const graph = captured.instantiate();
+    const expected = attend(device, short);
+    write(device, args.query, short.query);
+    write(device, args.keyCache, short.keyCache);
+    write(device, args.valueCache, short.valueCache);
+    write(device, args.contextLengths, short.contextLengths);
+    const table = new Int32Array(long.blockTable.length);
+    for (let b = 0; b < 2; b++) {
+      table.set(short.blockTable.subarray(b * short.maxBlocks, (b + 1) * short.maxBlocks), b * long.maxBlocks);
+    }
+    write(device, args.blockTable, table);
+    graph.launch(device.stream);
+    expect(out.stored()).toEqual(expected);
+    graph.dispose();
+    captured.dispose();
   });
 
   test("an empty batch launches nothing", () => {

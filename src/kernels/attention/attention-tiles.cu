@@ -9,11 +9,11 @@
 //   a sequence's rows leave at once: the grid is an upper bound.
 //
 // Two bodies: tensor cores from sm_80 on for 16-bit types (tiles-mma.cuh), CUDA cores elsewhere (tiles-simt.cuh).
-//                 tile (rows x keys)        shared memory        registers
-//   WIDTH         mma       SIMT            mma      SIMT        mma (f16)   SIMT (f32)
-//   64            64 x 64   64 x 32         24 KB    35 KB       M64         S64
-//   128           64 x 64   32 x 32         48 KB    38 KB       M128        S128
-//   256           64 x 32   16 x 16         64 KB    34 KB       M256        S256
+//                 tile (rows x keys)        shared memory       registers
+//   WIDTH         mma       SIMT            mma      SIMT       mma (f16, bf16)   SIMT (f32)
+//   64            64 x 64   64 x 32         24 KB    36 KB      140               128
+//   128           64 x 64   32 x 32         48 KB    38 KB      213               96
+//   256           64 x 32   16 x 16         64 KB    34 KB      253               96
 // Traffic: K and V once per row tile of a key/value head, mostly from L2: group/rows · S²·D·sizeof per head of G. Bound by
 // arithmetic: 4·H·D·S²/2 operations for a causal prompt of S tokens. The SIMT body is bound by shared memory, at a
 // third of the multiply-add rate or less. Head dims between the widths pay for the next one.

@@ -53,6 +53,13 @@ __device__ __forceinline__ float exp2_fast(float x) {
   return r;
 }
 
+// tanh for softcap. The float32 variants keep the library's, which is right to 2 ulp; for 16-bit types four instructions
+// do, to an absolute error of 3e-7, and the unrolled loops stay a third as long.
+__device__ __forceinline__ float softcap_tanh(float x) {
+  if constexpr (is_same<scalar_t, f32>) return tanhf(x);
+  else return 1.0f - __fdividef(2.0f, exp2_fast(2.0f * LOG2E * x) + 1.0f);
+}
+
 // A raw dot product becomes a score in units of ln 2, so that exp(score) is one exp2.
 struct ScoreScale {
   float scale;   // without softcap: scale * log2(e). With: scale / softcap
@@ -61,6 +68,6 @@ struct ScoreScale {
   __device__ __forceinline__ ScoreScale(float scale_, float softcap_)
       : scale(softcap_ > 0.0f ? scale_ / softcap_ : scale_ * LOG2E), softcap(softcap_ * LOG2E) {}
   __device__ __forceinline__ float operator()(float dot) const {
-    return softcap > 0.0f ? softcap * tanhf(dot * scale) : dot * scale;
+    return softcap > 0.0f ? softcap * softcap_tanh(dot * scale) : dot * scale;
   }
 };

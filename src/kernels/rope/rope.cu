@@ -2,10 +2,10 @@
 // with the angle positions[t]·frequencies[i]; elements from R (rotary_dim) to D pass through.
 //
 // x, out [T, heads, D] with a row stride each, out may be x; positions [T]; frequencies [R/2] f32. D <= 256.
-// Grid: (token, group of 8 heads). Block: 128 threads, which first make the token's cos and sin in shared memory (2 KB;
+// Grid: (token, group of 8 heads). Block: 128 threads, which first make the token's cos and sin in shared memory (1 KB;
 // rotation.cuh) and then turn 16 bytes' worth of pairs each, or one pair where rows are not 16-byte aligned.
 // Bound by DRAM at prefill: each element read once and written once, 2·T·heads·D·sizeof bytes. At decode it is a launch
-// and two dependent reads. REGISTERS
+// and two dependent reads. Registers: 32 to 58.
 // Variants: dtype. Sources: RoFormer, arXiv 2104.09864, section 3.4.2; NTK-aware scaling for "dynamic".
 #include "../common/launch.cuh"
 #include "rotation.cuh"
