@@ -4,7 +4,7 @@
 // ten instructions beside two memory accesses, which the kernel waits for anyway.
 // Grid: any. Contiguous operands (`flat`): a thread converts four neighbours per step, so that each of its accesses is
 // part of a fully used line; otherwise one element per step through its index. Bound by DRAM when flat: the size of x
-// read, that of out written. 40 registers, no shared memory.
+// read, that of out written. 47 registers, no shared memory.
 #include "../common/dims.cuh"
 #include "../common/dtype.cuh"
 #include "../common/launch.cuh"

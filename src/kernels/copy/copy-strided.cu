@@ -4,7 +4,7 @@
 // allow (src/kernels/layout.ts): rows of a slice or of permuted heads move 16 bytes at a time, whatever their type.
 // Grid: any; a thread moves one unit per step: 2 * unit bytes of traffic and one index split (a 32-bit division per
 // inner dimension). Bound by DRAM with units of 8 bytes and more, by the index arithmetic below that. A transpose, where
-// no unit is wide on both sides, is copy-tiled.cu. 40 registers, no shared memory.
+// no unit is wide on both sides, is copy-tiled.cu. 24 registers, no shared memory.
 #include "../common/dims.cuh"
 #include "../common/launch.cuh"
 

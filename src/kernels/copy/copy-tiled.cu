@@ -5,7 +5,7 @@
 // Shared memory: TILE rows of TILE elements and 4 bytes (or one element) of padding, so that a column's elements lie in
 // different banks. Traffic: each byte read once and written once; bound by DRAM.
 // Grid: any; a block strides over the tiles of all batches. Block: 32 x 8 threads, each moves TILE * TILE / 256 elements.
-// Registers 32 or so; shared memory 4.2 KB (4 bytes), 8.4 KB (2 and 8 bytes), 4.4 KB (1 byte).
+// Registers 35 to 50; shared memory 4.2 KB (4 bytes), 8.4 KB (2 and 8 bytes), 4.4 KB (1 byte).
 #include "../common/dims.cuh"
 #include "../common/launch.cuh"
 

@@ -5,7 +5,7 @@
 // Grid: any; a thread handles one 16-byte vector per step, and the last count % VEC elements go one by one. Addresses
 // must be 16-byte aligned for vectors (`vector`), else every element goes alone. Bound by DRAM: x read once, out written
 // once; gelu_erf on 16-bit types comes close to being bound by arithmetic (some 40 instructions an element).
-// 30 to 40 registers, no shared memory.
+// 26 to 36 registers, no shared memory.
 #include "../common/arithmetic.cuh"
 #include "../common/launch.cuh"
 

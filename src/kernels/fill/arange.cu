@@ -3,7 +3,7 @@
 // Floats compute in double and round once; integers compute in i64 and keep the low bits. `start` and `step` are
 // given as the bits of a double or as an i64. Grid: any; one element per thread and step. Bound by DRAM on data-center
 // GPUs; where doubles run at a sixty-fourth of the rate, by the two double operations, which is still a few
-// microseconds for a million elements. 20 registers, no shared memory.
+// microseconds for a million elements. 22 registers, no shared memory.
 #include "../common/dtype.cuh"
 #include "../common/launch.cuh"
 

@@ -3,7 +3,7 @@
 // out: any address aligned to the element; the 8-byte `pattern` is the element's bits repeated (1, 2, 4 or 8 bytes), so
 // that it has the same period as the elements and any aligned 8 bytes of the range hold exactly `pattern`.
 // Grid: any; threads stride over 16-byte stores. The fewer than 16 bytes before and after the aligned middle are written
-// byte by byte by the first 32 threads. Bound by DRAM: `bytes` written, nothing read. About 14 registers, no shared memory.
+// byte by byte by the first 32 threads. Bound by DRAM: `bytes` written, nothing read. 44 registers, no shared memory.
 // One variant: the element type would change nothing but the constant.
 #include "../common/launch.cuh"
 

@@ -6,7 +6,7 @@
 // Source: Salmon, Moraes, Dror, Shaw: Parallel Random Numbers: As Easy as 1, 2, 3; SC 2011.
 // Grid: any; a thread makes four elements per step: some 70 integer instructions for Philox, and for normal numbers two
 // logarithms, two roots and two sine-cosine pairs. Bound by arithmetic: about three times as long as the stores
-// of bf16 take. 40 registers, no shared memory.
+// of bf16 take. 24 to 28 registers, no shared memory.
 #include "../common/launch.cuh"
 #include "philox.cuh"
 

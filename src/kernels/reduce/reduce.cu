@@ -8,7 +8,7 @@
 // Block: 256 threads. Rows (`columns` = 0): a block holds 256 / lanes items, and neighbouring threads read neighbouring
 // r, 16 bytes at a time where possible. Columns: neighbouring threads read neighbouring outputs, for reductions over an
 // outer dimension; both are coalesced. Grid: any; blocks stride over the items.
-// Traffic: x read once; bound by DRAM. 1 or 2 KB of shared memory, 64 registers.
+// Traffic: x read once; bound by DRAM. 1 or 2 KB of shared memory, 31 to 52 registers.
 // The operation is a run-time argument: one compare or add per element beside its load.
 #include "../common/arithmetic.cuh"
 #include "../common/dims.cuh"
