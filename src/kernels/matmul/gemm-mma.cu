@@ -8,8 +8,8 @@
 //    BK  +---------+                   memory, and no register holds what is in flight.
 //  +---+ +----+----+
 //  |   | | WM |    | BM                Warp tiles of 64 x 64 because shared memory delivers 128 bytes a clock: a k-step
-//  |   | | WN |    |                   reads (64 + 64) * 32 bytes for 64 * 64 * 16 products, some 80 bytes a clock at the rate
-//  +---+ +----+----+                   at which mma.sync can run on Hopper; 64 x 32 would need 120.
+//  |   | | WN |    |                   reads (64 + 64) * 32 bytes for 64 * 64 * 16 products: 64 bytes a clock at A100's rate of
+//  +---+ +----+----+                   1024 products a clock; 64 x 32 would need 96.
 //
 // Swizzle: a row of a stage is eight 16-byte chunks; chunk c of row r lies at place c ^ (r % 8). The eight rows that an
 // ldmatrix phase reads at one k then lie in eight different bank groups, and so do the chunks that cp.async writes.
@@ -19,7 +19,7 @@
 // the four 16-wide slices of BK, so each byte is read once, and the four sums are added through shared memory, in order.
 //
 // Traffic: A N/BN times and B M/BM times, mostly from L2 (tile_of_block). Bound by mma for large shapes: 2MNK over
-// about 620 TFLOP/s on H200 (4096^3: 0.22 ms), which is what mma.sync reaches there; wgmma (hopper.cu) goes beyond.
+// the rate of mma.sync (312 TFLOP/s on A100 by its data sheet, 4096^3: 0.44 ms); on Hopper only wgmma reaches the full rate.
 // Tiles with one warp along K add k in the same order: their results agree bit for bit, whatever tile a shape gets.
 // Needs rows of A and B that start on 16 bytes; any M, N, K. A is [M, K]; B [N, K] (nk) or [K, N] (kn, ldmatrix.trans).
 #include "matmul.cuh"
