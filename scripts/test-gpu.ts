@@ -6,6 +6,7 @@
  *     --targets sm_60,sm_80,best           `best`: no target forced, which allows sm_90a
  *     --engine koffi|ffi-rs                only this FFI engine; else koffi for all targets and ffi-rs for `best`
  *     --filter text                        only test files whose path contains it
+ *     --jobs 4                             runs at the same time (default 1): references are computed on the CPU
  *     --out folder                         where the report goes (default docs/reports)
  *
  * Exit code 1 when a test fails, 2 without a usable GPU. See docs/kernels/build.md.
@@ -38,12 +39,33 @@ function plan(targets: readonly string[], engine: string | undefined): Run[] {
   return runs;
 }
 
+/** Results in the order of `items`, `width` of them under way at a time. */
+async function inParallel<T, R>(items: readonly T[], width: number, work: (item: T) => Promise<R>): Promise<R[]> {
+  const results: R[] = [];
+  let next = 0;
+  const worker = async () => {
+    for (let i = next++; i < items.length; i = next++) results[i] = await work(items[i]!);
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+  return results;
+}
+
+function print(result: RunResult): void {
+  const c = count(result);
+  console.log(
+    `${runName(result)}: ${c.passed} passed, ${c.failed} failed, ${c.skipped} skipped, ${result.seconds.toFixed(1)} s`,
+  );
+  for (const file of result.files) for (const name of file.failed) console.log(`  FAILED ${file.file}: ${name}`);
+  if (result.crash) console.log(`  the run ended without results: ${result.crash}`);
+}
+
 async function main(): Promise<number> {
   const { values } = parseArgs({
     options: {
       targets: { type: "string" },
       engine: { type: "string" },
       filter: { type: "string", default: "" },
+      jobs: { type: "string", default: "1" },
       out: { type: "string", default: join(root, "docs", "reports") },
     },
   });
@@ -60,20 +82,21 @@ async function main(): Promise<number> {
   const runnable: readonly string[] = [...runnableTargets(capability), "best"];
   const leftOut = targets.filter((t) => !runnable.includes(t));
   console.log(`${machine.gpu}, ${machine.driver}, ${machine.runtime}: ${files.length} files`);
-  const runs: RunResult[] = [];
-  for (const run of plan(
-    targets.filter((t) => runnable.includes(t)),
-    values.engine,
-  )) {
-    const result = await runTests(run, files, root);
-    runs.push(result);
-    const c = count(result);
-    console.log(
-      `${runName(run)}: ${c.passed} passed, ${c.failed} failed, ${c.skipped} skipped, ${result.seconds.toFixed(1)} s`,
-    );
-    for (const file of result.files) for (const name of file.failed) console.log(`  FAILED ${file.file}: ${name}`);
-    if (result.crash) console.log(`  the run ended without results: ${result.crash}`);
-  }
+  const jobs = Number(values.jobs);
+  if (!Number.isInteger(jobs) || jobs < 1)
+    throw new Error(`--jobs: "${values.jobs}" is not a whole number of at least 1`);
+  const runs = await inParallel(
+    plan(
+      targets.filter((t) => runnable.includes(t)),
+      values.engine,
+    ),
+    jobs,
+    async (run) => {
+      const result = await runTests(run, files, root);
+      print(result);
+      return result;
+    },
+  );
 
   const report = { machine, leftOut, runs };
   const slug = `${machine.gpu} ${machine.runtime}`.toLowerCase().replace(/[^a-z0-9.]+/g, "-");

@@ -21,7 +21,7 @@ export {
 export type { FinishReason } from "./engine/request.ts";
 export type { SamplingOptions } from "./engine/sampling.ts";
 export type { GenerationResult } from "./engine/text-assembly.ts";
-export { type Verification, verifyModel } from "./engine/verify.ts";
+export { type Verification, verifyCheckpoint, verifyModel } from "./engine/verify.ts";
 export type { ChatMessage } from "./formats/chat-template/chat-template.ts";
 export type { ModelConfig } from "./formats/config/model-config.ts";
 export { AutoTokenizer, PretrainedTokenizer } from "./models/auto-tokenizer.ts";

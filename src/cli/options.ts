@@ -5,6 +5,7 @@ import { ProgressBar } from "./terminal.ts";
 export interface ModelFlags {
   readonly device?: string;
   readonly dtype?: string;
+  readonly rotaryDtype?: string;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -55,6 +56,7 @@ export async function loadModel(name: string, flags: ModelFlags, signal: AbortSi
     return await LanguageModel.fromPretrained(name, {
       device: flags.device,
       dtype: flags.dtype,
+      rotaryDtype: flags.rotaryDtype,
       signal,
       onProgress: ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
     });

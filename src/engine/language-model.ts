@@ -1,3 +1,4 @@
+import { type DTypeName, dtype } from "../base/dtype.ts";
 import { ArgumentError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
 import { openDevice } from "../driver/open.ts";
@@ -49,9 +50,12 @@ export class LanguageModel implements Disposable {
   readonly generationConfig: GenerationConfig;
   readonly network: CausalNetwork;
   readonly engine: Engine;
+  /** What the rotary frequencies are rounded to. */
+  readonly rotaryDtype: DTypeName;
   #tokenizer: PretrainedTokenizer | undefined;
 
-  constructor(directory: string, config: ModelConfig, network: CausalNetwork) {
+  constructor(directory: string, config: ModelConfig, network: CausalNetwork, rotaryDtype: DTypeName = "float32") {
+    this.rotaryDtype = rotaryDtype;
     this.directory = directory;
     this.config = config;
     this.generationConfig = readGenerationConfig(directory);
@@ -65,7 +69,7 @@ export class LanguageModel implements Disposable {
     const config = readModelConfig(directory);
     const device = typeof options.device === "object" ? options.device : openDevice(options.device);
     const network = await loadNetwork(directory, config, device, options);
-    return new LanguageModel(directory, config, network);
+    return new LanguageModel(directory, config, network, dtype(options.rotaryDtype ?? "float32").name);
   }
 
   get device(): Device {

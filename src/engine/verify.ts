@@ -1,6 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import type { DTypeName } from "../base/dtype.ts";
+import { type DTypeName, float32 } from "../base/dtype.ts";
 import { FileError, FormatError } from "../base/errors.ts";
 import { SafetensorsFile } from "../formats/safetensors/file.ts";
 import type { LanguageModel } from "./language-model.ts";
@@ -17,6 +17,10 @@ export const verifyBounds: Readonly<Partial<Record<DTypeName, number>>> = {
 
 export interface Verification {
   readonly passed: boolean;
+  /** What the rotary frequencies were rounded to for this comparison. */
+  readonly rotaryDtype: DTypeName;
+  /** The error with float32 frequencies, when the comparison passed only with rounded ones. */
+  readonly relativeL2WithExactRotary: number | undefined;
   /** ‖logits - expected‖ / ‖expected‖ over all positions, and what it may be. */
   readonly relativeL2: number;
   readonly bound: number;
@@ -30,6 +34,29 @@ export interface Verification {
   readonly smallestMargin: number | undefined;
   /** Whether that gap is too small for this run's error to decide every token, so that a greedy mismatch is no failure. */
   readonly greedyIsUndecided: boolean;
+}
+
+/**
+ * Loads a checkpoint and compares it with a reference run. A reference does not record how its rotary frequencies were
+ * held: from_pretrained keeps them in float32, but a PyTorch model that was moved as a whole (`model.to(torch.bfloat16)`)
+ * has them rounded to that dtype, even when it is moved back. So when float32 frequencies miss the bound, the comparison is made
+ * once more with frequencies rounded to the dtype that the checkpoint is stored in, and the result says which one it is.
+ */
+export async function verifyCheckpoint(
+  load: (options: { rotaryDtype?: DTypeName }) => Promise<LanguageModel>,
+  expectedFile?: string,
+): Promise<{ verification: Verification; device: string; dtype: DTypeName }> {
+  const attempt = async (rotaryDtype?: DTypeName) => {
+    using model = await load(rotaryDtype ? { rotaryDtype } : {});
+    const verification = await verifyModel(model, expectedFile);
+    return { verification, device: model.device.name, dtype: model.network.dtype.name, stored: model.config.dtype };
+  };
+  const { stored, ...exact } = await attempt();
+  if (exact.verification.passed || !stored || stored === float32) return exact;
+  const { stored: _, ...rounded } = await attempt(stored.name);
+  if (!rounded.verification.passed) return exact;
+  const relativeL2WithExactRotary = exact.verification.relativeL2;
+  return { ...rounded, verification: { ...rounded.verification, relativeL2WithExactRotary } };
 }
 
 /**
@@ -62,6 +89,8 @@ export async function verifyModel(
   const greedyPassed = greedyMatched === wanted.length || greedyIsUndecided;
   return {
     ...errors,
+    rotaryDtype: model.rotaryDtype,
+    relativeL2WithExactRotary: undefined,
     passed: errors.relativeL2 <= bound && greedyPassed,
     bound,
     greedyMatched,

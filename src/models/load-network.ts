@@ -13,6 +13,12 @@ import type { CausalNetwork } from "./network.ts";
 export interface LoadOptions {
   /** What to compute in; by default what the checkpoint is stored in, or float16 where that is bfloat16 and the GPU has none. */
   readonly dtype?: DTypeLike | string | undefined;
+  /**
+   * Rounds the rotary frequencies to a 16-bit dtype. They are float32 by default, as from_pretrained has them; a model that was
+   * trained or evaluated after `model.to(torch.bfloat16)` or `model.half()` had them rounded, which moves logits by
+   * about a percent within a hundred tokens.
+   */
+  readonly rotaryDtype?: DTypeLike | string | undefined;
   readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -29,7 +35,7 @@ export async function loadNetwork(
   using source = openCheckpoint(directory);
   const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
   const weights = new CheckpointWeights(directory, source, device, dtype);
-  const network = buildNetwork(config, weights);
+  const network = buildNetwork(withRotaryDType(config, options.rotaryDtype), weights);
   try {
     await uploadWeights(source, weights.uploads, device, {
       ...(options.onProgress && { onProgress: options.onProgress }),
@@ -50,6 +56,15 @@ export function randomNetwork(config: ModelConfig, device: Device, dtype: DTypeL
 function buildNetwork(config: ModelConfig, weights: Weights): CausalNetwork {
   const Architecture = findArchitecture(config);
   return disposeOnThrow(() => new Architecture(config, weights));
+}
+
+function withRotaryDType(config: ModelConfig, wanted: LoadOptions["rotaryDtype"]): ModelConfig {
+  if (wanted === undefined) return config;
+  const frequencyDType = dtypeOf(wanted);
+  if (!frequencyDType.isFloat) {
+    throw new DTypeError(`rotaryDtype: frequencies are float32, float16 or bfloat16, not ${frequencyDType.name}`);
+  }
+  return { ...config, rope: { ...config.rope, frequencyDType } };
 }
 
 function storedDType(source: WeightSource): DType | undefined {

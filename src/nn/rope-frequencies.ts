@@ -1,9 +1,10 @@
+import { decodeArray, encodeArray } from "../base/element.ts";
 import { UnsupportedError } from "../base/errors.ts";
 import type { RopeConfig } from "../formats/config/rope.ts";
 
 /** What the rotary kernels need of a RopeConfig; `frequencies` go to device memory once, when the model is made. */
 export interface RopeFrequencies {
-  /** [rotaryDim / 2] radians per position, computed in float64 and rounded once. */
+  /** [rotaryDim / 2] radians per position, computed in float64 and rounded to float32, or to RopeConfig.frequencyDType. */
   readonly frequencies: Float32Array;
   /** Multiplies cos and sin. */
   readonly attentionScale: number;
@@ -19,6 +20,14 @@ export interface RopeFrequencies {
  * the base (dynamic); YaRN, arXiv 2309.00071; Llama 3.1's model code (llama3).
  */
 export function ropeFrequencies(rope: RopeConfig, rotaryDim: number): RopeFrequencies {
+  const exact = exactFrequencies(rope, rotaryDim);
+  const dtype = rope.frequencyDType;
+  if (!dtype) return exact;
+  const rounded = decodeArray(dtype, encodeArray(dtype, exact.frequencies));
+  return { ...exact, frequencies: Float32Array.from(rounded) };
+}
+
+function exactFrequencies(rope: RopeConfig, rotaryDim: number): RopeFrequencies {
   const plain = defaultFrequencies(rope.theta, rotaryDim);
   switch (rope.type) {
     case "default":

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bfloat16, float16, float32, int32, int64, uint8 } from "../../src/base/dtype.ts";
-import { encodeElement } from "../../src/base/element.ts";
+import { encodeArray } from "../../src/base/element.ts";
 import { arange } from "../../src/kernels/fill/arange.ts";
 import { randomWords } from "../../src/kernels/random/philox.ts";
 import { normal, uniform } from "../../src/kernels/random/random.ts";
@@ -65,8 +65,11 @@ describeGpu("arange", (device) => {
     const count = 5001;
     const out = output(device, dtype, count);
     arange(device.stream, { out: out.ptr, start: -3.3, step: 0.1, count, dtype });
-    const expected = Array.from({ length: count }, (_, i) => encodeElement(dtype, -3.3 + i * 0.1));
-    expect([...out.stored()]).toEqual(expected);
+    const expected = encodeArray(
+      dtype,
+      Array.from({ length: count }, (_, i) => -3.3 + i * 0.1),
+    );
+    expect([...out.stored()]).toEqual([...expected]);
   });
 
   test.each([int32, int64, uint8])("integers are exact", (dtype) => {

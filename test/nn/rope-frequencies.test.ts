@@ -1,5 +1,7 @@
 import { describe, expect, test } from "vitest";
+import { bfloat16 } from "../../src/base/dtype.ts";
 import { UnsupportedError } from "../../src/base/errors.ts";
+import { bf16ToNumber, numberToBf16 } from "../../src/base/float.ts";
 import type { RopeConfig } from "../../src/formats/config/rope.ts";
 import { dynamicFrequencyFactor, ropeFrequencies } from "../../src/nn/rope-frequencies.ts";
 
@@ -24,6 +26,14 @@ const yarn = {
 } as const;
 
 describe("ropeFrequencies", () => {
+  test("rounds to a 16-bit dtype when asked to", () => {
+    const rope = { type: "default", theta: 10000 } as const;
+    const exact = ropeFrequencies(rope, 64).frequencies;
+    const rounded = ropeFrequencies({ ...rope, frequencyDType: bfloat16 }, 64).frequencies;
+    expect([...rounded]).toEqual([...exact].map((f) => bf16ToNumber(numberToBf16(f))));
+    expect(worst(rounded, [...exact]) > 1e-3).toBe(true);
+  });
+
   test("default: theta^(-2i/R)", () => {
     const { frequencies, attentionScale, dynamic } = ropeFrequencies({ type: "default", theta: 10000 }, 8);
     expect(worst(frequencies, [1, 0.1, 0.01, 0.001])).toBeLessThan(float32Error);

@@ -69,7 +69,8 @@ describeGpu("reductions", (device) => {
         tidy(() => {
           const { x, ref } = operand(device, dtype, shape, layout, 1);
           const parts = groups(ref, dims);
-          // Cancellation in sums is measured against the terms: float32 sums of n terms are off by few parts in 2^20.
+          // Cancellation in sums is measured against the terms. A term far above the rest passes its rounding on to every
+          // later addition of its lane, up to some 80 of them: 2^-24 times 64.
           const scale = Math.hypot(...parts.map((v) => Math.hypot(...v)));
           for (const op of names) {
             const out = x[op](dims);
@@ -79,7 +80,7 @@ describeGpu("reductions", (device) => {
             const actual = numbers(out);
             const error = Math.hypot(...expected.map((e, i) => e - actual[i]!));
             const norm = Math.hypot(...expected);
-            expect(error).toBeLessThanOrEqual(roundingTolerance(dtype) * norm + 2 ** -20 * scale);
+            expect(error).toBeLessThanOrEqual(roundingTolerance(dtype) * norm + 2 ** -18 * scale);
             expect(x[op](dims, true).shape).toEqual(shape.map((n, i) => (isIn(reduced, i, shape.length) ? 1 : n)));
           }
         });

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { verifyModel } from "../../engine/verify.ts";
+import { type Verification, verifyCheckpoint } from "../../engine/verify.ts";
 import { exitCodes, interruptSignal } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 
@@ -18,24 +18,31 @@ export function verifyCommand(): Command {
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
-  using model = await loadModel(name, flags, interruptSignal());
-  const v = await verifyModel(model, flags.expected);
-  const dtype = model.network.dtype.name;
-  if (flags.json) {
-    process.stdout.write(`${JSON.stringify({ model: name, device: model.device.name, dtype, ...v })}\n`);
-  } else {
-    const undecided = v.greedyIsUndecided ? " (the reference's own margin is below this run's error)" : "";
-    process.stdout.write(
-      [
-        `${name} on ${model.device.name}, ${dtype}`,
-        `  relative L2 error   ${v.relativeL2.toExponential(2)}, at most ${v.bound.toExponential(0)}`,
-        `  largest difference  ${v.largestDifference.toExponential(2)}`,
-        `  top-1 agreement     ${(100 * v.top1Agreement).toFixed(1)} %`,
-        `  greedy tokens       ${v.greedyMatched} of ${v.greedyTokens}${undecided}`,
-        v.passed ? "passed" : "FAILED",
-        "",
-      ].join("\n"),
-    );
-  }
+  const signal = interruptSignal();
+  const {
+    verification: v,
+    device,
+    dtype,
+  } = await verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), flags.expected);
+  if (flags.json) process.stdout.write(`${JSON.stringify({ model: name, device, dtype, ...v })}\n`);
+  else process.stdout.write(describe(`${name} on ${device}, ${dtype}`, v));
   if (!v.passed) process.exitCode = exitCodes.failed;
+}
+
+function describe(title: string, v: Verification): string {
+  const undecided = v.greedyIsUndecided ? " (the reference's own margin is below this run's error)" : "";
+  const rotary =
+    v.relativeL2WithExactRotary === undefined
+      ? v.rotaryDtype
+      : `rounded to ${v.rotaryDtype}, as a PyTorch model moved to that dtype has them; with float32 the error is ${v.relativeL2WithExactRotary.toExponential(2)}`;
+  const lines = [
+    title,
+    `  relative L2 error   ${v.relativeL2.toExponential(2)}, at most ${v.bound.toExponential(0)}`,
+    `  largest difference  ${v.largestDifference.toExponential(2)}`,
+    `  top-1 agreement     ${(100 * v.top1Agreement).toFixed(1)} %`,
+    `  greedy tokens       ${v.greedyMatched} of ${v.greedyTokens}${undecided}`,
+    `  rotary frequencies  ${rotary}`,
+    v.passed ? "passed" : "FAILED",
+  ];
+  return `${lines.join("\n")}\n`;
 }

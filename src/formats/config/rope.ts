@@ -1,3 +1,4 @@
+import type { DType } from "../../base/dtype.ts";
 import { FormatError, UnsupportedError } from "../../base/errors.ts";
 import { describeJson, isJsonObject } from "../json.ts";
 import {
@@ -17,6 +18,11 @@ import {
 interface RopeBase {
   /** The base of the frequencies: theta^(-2i/D). */
   readonly theta: number;
+  /**
+   * Rounds the frequencies to this dtype; not a field of config.json. float32 when undefined, as from_pretrained computes
+   * them; a PyTorch model that was moved as a whole (`model.to(torch.bfloat16)`, `model.half()`) has rounded ones.
+   */
+  readonly frequencyDType?: DType | undefined;
 }
 
 /** Rotary position embedding as data; the frequencies are computed from it where they are used. */
