@@ -1,26 +1,18 @@
 import { ArgumentError, ContextLengthError } from "../base/errors.ts";
 import type { CausalNetwork } from "../models/network.ts";
-import { blockSize, KvCache } from "../nn/kv-cache.ts";
+import { blockSize } from "../nn/kv-cache.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
-import { BlockManager } from "./block-manager.ts";
 import { DecodeBatch, ringSteps } from "./decode-batch.ts";
 import { DecodeSteps } from "./decode-step.ts";
 import { Mutex } from "./mutex.ts";
+import { PagedCache } from "./paged-cache.ts";
 import { prefillAll } from "./prefill.ts";
 import type { TokenEvent, TokenRequest } from "./request.ts";
-import { Wave } from "./wave.ts";
+import { type EngineStatistics, Wave } from "./wave.ts";
 
 /** Rows of the largest batch; more requests run one batch after another. */
 const maxRows = 64;
-/** The cache starts with this many tokens and doubles when it must. */
-const initialCacheTokens = 4096;
-
-export interface EngineStatistics {
-  /** Decode steps submitted, and the host's time for them: submitting, reading tokens, bookkeeping; not waiting. */
-  decodeSteps: number;
-  decodeHostMs: number;
-}
 
 /**
  * Continues sequences of tokens with one network. It owns the cache and the decode graphs; calls that overlap in time
@@ -30,12 +22,15 @@ export class Engine implements Disposable {
   readonly network: CausalNetwork;
   readonly statistics: EngineStatistics = { decodeSteps: 0, decodeHostMs: 0 };
   readonly #lock = new Mutex();
-  readonly #batches = new Map<number, { readonly batch: DecodeBatch; steps: DecodeSteps }>();
-  #cache: KvCache | undefined;
-  #blocks: BlockManager | undefined;
+  readonly #batches = new Map<number, { readonly batch: DecodeBatch; readonly steps: DecodeSteps }>();
+  readonly #cache: PagedCache;
 
   constructor(network: CausalNetwork) {
     this.network = network;
+    // Graphs hold the cache's addresses.
+    this.#cache = new PagedCache(network, () => {
+      for (const { steps } of this.#batches.values()) steps.clear();
+    });
   }
 
   /**
@@ -49,7 +44,8 @@ export class Engine implements Disposable {
     try {
       for (let first = 0; first < requests.length; first += maxRows) {
         const part = requests.slice(first, first + maxRows);
-        const wave = new Wave(this, part);
+        const { network, statistics } = this;
+        const wave = new Wave({ network, statistics, cache: this.#cache, ...this.#batchFor(part.length) }, part);
         try {
           for await (const event of wave.run(signal)) yield { ...event, request: event.request + first };
         } finally {
@@ -67,45 +63,22 @@ export class Engine implements Disposable {
     const release = await this.#lock.acquire();
     const table: number[] = [];
     try {
-      this.growTable(table, ids.length);
-      return tidy(() => this.network.logits(prefillAll(this.network, this.cache, { ids, table })));
+      this.#cache.grow(table, ids.length);
+      return tidy(() => this.network.logits(prefillAll(this.network, this.#cache.store, { ids, table })));
     } finally {
-      this.releaseTable(table);
+      this.#cache.release(table);
       release();
     }
   }
 
-  get cache(): KvCache {
-    this.#cache ??= new KvCache(this.network.device, this.network.cacheShape, initialCacheTokens / blockSize);
-    return this.#cache;
-  }
-
-  /** Gives a sequence blocks for `tokens` tokens, enlarging the cache when none are left. Throws OutOfMemoryError. */
-  growTable(table: number[], tokens: number): void {
-    const { cache } = this;
-    this.#blocks ??= new BlockManager(cache.blocks, blockSize);
-    if (this.#blocks.grow(table, tokens)) return;
-    const missing = this.#blocks.blocksFor(tokens) - table.length - this.#blocks.freeBlocks;
-    this.network.device.stream.synchronize();
-    // Graphs hold the cache's old addresses.
-    for (const entry of this.#batches.values()) entry.steps.clear();
-    cache.grow(Math.max(2 * cache.blocks, cache.blocks + missing));
-    this.#blocks.extend(cache.blocks);
-    this.#blocks.grow(table, tokens);
-  }
-
-  releaseTable(table: number[]): void {
-    if (table.length > 0) this.#blocks?.release(table);
-  }
-
   /** The state and the graphs for a batch of at least `rows` rows, kept for the next time. */
-  batchFor(rows: number): { readonly batch: DecodeBatch; readonly steps: DecodeSteps } {
+  #batchFor(rows: number): { readonly batch: DecodeBatch; readonly steps: DecodeSteps } {
     const size = batchRows(rows);
     let entry = this.#batches.get(size);
     if (!entry) {
       const { device, contextLength } = this.network;
       const batch = new DecodeBatch(device, size, Math.ceil((contextLength + ringSteps) / blockSize));
-      entry = { batch, steps: new DecodeSteps(this.network, () => this.cache, batch) };
+      entry = { batch, steps: new DecodeSteps(this.network, () => this.#cache.store, batch) };
       this.#batches.set(size, entry);
     }
     return entry;
@@ -135,9 +108,7 @@ export class Engine implements Disposable {
       batch.dispose();
     }
     this.#batches.clear();
-    this.#cache?.dispose();
-    this.#cache = undefined;
-    this.#blocks = undefined;
+    this.#cache.dispose();
   }
 
   [Symbol.dispose](): void {

@@ -1,10 +1,11 @@
 import { LlcudaError } from "../base/errors.ts";
+import type { CausalNetwork } from "../models/network.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { DecodeBatch } from "./decode-batch.ts";
 import { type DecodeSteps, sampleAndAdvance } from "./decode-step.ts";
-import type { Engine } from "./engine.ts";
 import { waitForStep } from "./host-poll.ts";
+import type { PagedCache } from "./paged-cache.ts";
 import { prefill } from "./prefill.ts";
 import type { TokenEvent, TokenRequest } from "./request.ts";
 
@@ -22,18 +23,39 @@ interface Row {
   produced: number;
 }
 
+export interface EngineStatistics {
+  /** Decode steps submitted, and the host's time for them: submitting, reading tokens, bookkeeping; not waiting. */
+  decodeSteps: number;
+  decodeHostMs: number;
+}
+
+/** What a wave works with. */
+export interface WaveParts {
+  readonly network: CausalNetwork;
+  readonly cache: PagedCache;
+  readonly batch: DecodeBatch;
+  readonly steps: DecodeSteps;
+  readonly statistics: EngineStatistics;
+}
+
 /** Requests that start together: one prefill, then decode steps until the last of them ends. */
 export class Wave implements Disposable {
-  readonly #engine: Engine;
+  readonly #network: CausalNetwork;
+  readonly #cache: PagedCache;
+  readonly #statistics: EngineStatistics;
   readonly #rows: readonly Row[];
   readonly #running: Set<Row>;
   readonly #batch: DecodeBatch;
   readonly #steps: DecodeSteps;
   #submitted = 0;
 
-  constructor(engine: Engine, requests: readonly TokenRequest[]) {
-    this.#engine = engine;
-    const { contextLength } = engine.network;
+  constructor(parts: WaveParts, requests: readonly TokenRequest[]) {
+    this.#network = parts.network;
+    this.#cache = parts.cache;
+    this.#batch = parts.batch;
+    this.#steps = parts.steps;
+    this.#statistics = parts.statistics;
+    const { contextLength } = parts.network;
     this.#rows = requests.map((request, index) => ({
       index,
       request,
@@ -42,9 +64,6 @@ export class Wave implements Disposable {
       produced: 0,
     }));
     this.#running = new Set(this.#rows);
-    const { batch, steps } = engine.batchFor(requests.length);
-    this.#batch = batch;
-    this.#steps = steps;
   }
 
   async *run(signal?: AbortSignal): AsyncGenerator<TokenEvent, void> {
@@ -54,7 +73,7 @@ export class Wave implements Disposable {
       const begin = performance.now();
       this.#submitUpTo(step + runAhead);
       this.#countHostTime(begin);
-      await waitForStep(this.#batch.finishedSteps, step, this.#engine.network.device.stream);
+      await waitForStep(this.#batch.finishedSteps, step, this.#network.device.stream);
       const received = performance.now();
       signal?.throwIfAborted();
       const events = this.#collect(step);
@@ -67,11 +86,11 @@ export class Wave implements Disposable {
 
   /** Fills the cache with the prompts and draws every row's first token. */
   #begin(): void {
-    const { network } = this.#engine;
-    for (const row of this.#rows) this.#engine.growTable(row.table, this.#tokensAfter(row, 1 + runAhead));
+    const network = this.#network;
+    for (const row of this.#rows) this.#cache.grow(row.table, this.#tokensAfter(row, 1 + runAhead));
     tidy(() => {
       const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, table: row.table }));
-      const last = prefill(network, this.#engine.cache, sequences);
+      const last = prefill(network, this.#cache.store, sequences);
       const hidden = padRows(last, this.#batch.rows);
       this.#batch.start(
         this.#rows.map((row) => row.request.promptIds.length),
@@ -97,12 +116,12 @@ export class Wave implements Disposable {
       for (const row of this.#running) {
         // Step `step` stores one key and looks up the slot of the next.
         const before = row.table.length;
-        this.#engine.growTable(row.table, this.#tokensAfter(row, step + 1));
+        this.#cache.grow(row.table, this.#tokensAfter(row, step + 1));
         if (row.table.length > before) this.#batch.setTable(row.index, row.table, before);
         longest = Math.max(longest, this.#tokensAfter(row, step));
       }
       this.#steps.submit(longest);
-      this.#engine.statistics.decodeSteps++;
+      this.#statistics.decodeSteps++;
     }
   }
 
@@ -129,16 +148,16 @@ export class Wave implements Disposable {
     if (!this.#running.delete(row)) return;
     this.#batch.retire(row.index);
     // Later work of this stream is the only one that gets these blocks, and it runs after the row has left.
-    this.#engine.releaseTable(row.table);
+    this.#cache.release(row.table);
   }
 
   #countHostTime(begin: number): void {
-    this.#engine.statistics.decodeHostMs += performance.now() - begin;
+    this.#statistics.decodeHostMs += performance.now() - begin;
   }
 
   dispose(): void {
     for (const row of [...this.#running]) this.#retire(row);
-    this.#engine.network.device.stream.synchronize();
+    this.#network.device.stream.synchronize();
   }
 
   [Symbol.dispose](): void {
