@@ -10,9 +10,14 @@ const benches: Record<string, { summary: string; load: () => Promise<{ bench: Be
   ffi: { summary: "what a driver call costs the host; no GPU needed", load: () => import("./ffi.ts") },
   gemm: { summary: "own matrix products against cuBLASLt", load: () => import("./gemm.ts") },
   decode: { summary: "tokens a second of whole models, one sequence or many", load: () => import("./decode.ts") },
+  eval: { summary: "right answers of the demonstration model", load: () => import("./eval.ts") },
   launch: { summary: "what a kernel launch costs in JavaScript; no GPU needed", load: () => import("./launch.ts") },
   load: { summary: "streaming a checkpoint from the page cache to the GPU", load: () => import("./load.ts") },
   "cold-start": { summary: "from process start to the first token", load: () => import("./cold-start.ts") },
+  kernels: {
+    summary: "the kernels around the products: norms, attention, sampling, …",
+    load: () => import("./kernels.ts"),
+  },
   linear: { summary: "linear layers of an 8B model, one row to a long prompt", load: () => import("./linear.ts") },
 };
 
