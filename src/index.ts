@@ -10,10 +10,10 @@ export { KernelFunction, Module as PtxModule } from "./driver/module.ts";
 export { type DeviceListing, listDevices, openDevice } from "./driver/open.ts";
 export { PinnedBuffer } from "./driver/pinned.ts";
 export { Stream } from "./driver/stream.ts";
+export type { GenerateOptions } from "./engine/generate-options.ts";
 export {
   AutoModelForCausalLM,
   type FromPretrainedOptions,
-  type GenerateOptions,
   type GenerationChunk,
   LanguageModel,
   type Prompt,

@@ -1,5 +1,7 @@
 import { type Command, InvalidArgumentError } from "commander";
-import { type GenerateOptions, LanguageModel } from "../engine/language-model.ts";
+import { checkGenerateOptions, type GenerateOptions } from "../engine/generate-options.ts";
+import { LanguageModel } from "../engine/language-model.ts";
+import type { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
 import { ProgressBar } from "./terminal.ts";
 
 export interface ModelFlags {
@@ -10,8 +12,10 @@ export interface ModelFlags {
 
 export function addModelOptions(command: Command): Command {
   return command
+    .optionsGroup("Where and how it computes:")
     .option("-d, --device <name>", "cuda:0, cuda:1, … (default: LLCUDA_DEVICE, else the first GPU)")
-    .option("--dtype <type>", "float32, float16 or bfloat16 (default: as the checkpoint is stored)");
+    .option("--dtype <type>", "float32, float16 or bfloat16 (default: as the checkpoint is stored)")
+    .optionsGroup("Options:");
 }
 
 export interface SamplingFlags {
@@ -26,31 +30,33 @@ export interface SamplingFlags {
 
 export function addSamplingOptions(command: Command): Command {
   return command
+    .optionsGroup("What is drawn (default: what the model's generation_config.json says, else greedy):")
     .option("-t, --temperature <number>", "0 takes the most probable token each time", number)
-    .option("--top-k <count>", "keep the most probable tokens; 0 keeps all", number)
+    .option("--top-k <count>", "keep this many most probable tokens; 0 keeps all", number)
     .option("--top-p <number>", "keep the most probable tokens up to this probability", number)
     .option("--min-p <number>", "keep tokens at least this fraction as probable as the best", number)
     .option("-s, --seed <number>", "makes sampling repeatable", wholeNumber)
-    .option("-n, --max-new-tokens <count>", "end the answer after this many tokens", number)
-    .option("--stop <text...>", "end the answer at any of these texts");
+    .optionsGroup("Where it ends:")
+    .option("-n, --max-new-tokens <count>", "after this many tokens (default: when the context is full)", number)
+    .option("--stop <text>", "before this text; may be given several times", collect)
+    .optionsGroup("Options:");
 }
 
-export function generateOptions(flags: SamplingFlags, signal: AbortSignal): GenerateOptions {
+/** Throws ArgumentError for a value out of range, so that it shows before a model is loaded. */
+export function generateOptions(flags: SamplingFlags): GenerateOptions {
   const { temperature, topK, topP, minP, seed, maxNewTokens, stop } = flags;
-  return {
-    signal,
-    ...(temperature !== undefined && { temperature }),
-    ...(topK !== undefined && { topK }),
-    ...(topP !== undefined && { topP }),
-    ...(minP !== undefined && { minP }),
-    ...(seed !== undefined && { seed }),
-    ...(maxNewTokens !== undefined && { maxNewTokens }),
-    ...(stop && { stop }),
-  };
+  const options = { temperature, topK, topP, minP, seed, maxNewTokens, stop };
+  checkGenerateOptions(options);
+  return options;
 }
 
 /** Loads a model with a progress bar. */
-export async function loadModel(name: string, flags: ModelFlags, signal: AbortSignal): Promise<LanguageModel> {
+export async function loadModel(
+  name: string,
+  flags: ModelFlags,
+  signal: AbortSignal,
+  tokenizer?: PretrainedTokenizer,
+): Promise<LanguageModel> {
   const bar = new ProgressBar("loading");
   try {
     return await LanguageModel.fromPretrained(name, {
@@ -58,6 +64,7 @@ export async function loadModel(name: string, flags: ModelFlags, signal: AbortSi
       dtype: flags.dtype,
       rotaryDtype: flags.rotaryDtype,
       signal,
+      tokenizer,
       onProgress: ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
     });
   } finally {
@@ -65,14 +72,22 @@ export async function loadModel(name: string, flags: ModelFlags, signal: AbortSi
   }
 }
 
-/** NaN passes here and is refused, by name, where the option is used. */
 function number(text: string): number {
   const value = Number(text);
-  if (text.trim() === "") throw new InvalidArgumentError("It must be a number.");
+  if (text.trim() === "" || Number.isNaN(value)) throw new InvalidArgumentError("it must be a number");
   return value;
 }
 
 function wholeNumber(text: string): bigint {
-  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("It must be a whole number.");
+  if (!/^-?\d+$/.test(text)) throw new InvalidArgumentError("it must be a whole number");
   return BigInt(text);
+}
+
+function collect(text: string, before: readonly string[] = []): string[] {
+  return [...before, text];
+}
+
+/** What help shows below the options. */
+export function examples(...commands: readonly string[]): string {
+  return `\n${commands.length === 1 ? "Example" : "Examples"}:\n${commands.map((c) => `  llcuda ${c}\n`).join("")}`;
 }

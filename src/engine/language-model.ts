@@ -1,7 +1,6 @@
 import { type DTypeName, dtype } from "../base/dtype.ts";
 import { ArgumentError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
-import { openDevice } from "../driver/open.ts";
 import type { ChatMessage, ChatTemplate } from "../formats/chat-template/chat-template.ts";
 import { stopTokenIds } from "../formats/chat-template/stop-tokens.ts";
 import { type GenerationConfig, readGenerationConfig } from "../formats/config/generation-config.ts";
@@ -12,26 +11,13 @@ import { resolveModelPath } from "../models/model-path.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Engine } from "./engine.ts";
+import { checkGenerateOptions, type GenerateOptions, samplingDefaults } from "./generate-options.ts";
 import type { TokenRequest } from "./request.ts";
-import { type SamplingOptions, samplingParameters } from "./sampling.ts";
+import { samplingParameters } from "./sampling.ts";
 import { type GenerationResult, TextAssembly } from "./text-assembly.ts";
 
 /** Plain text (the tokenizer adds what begins a text), a dialogue (through the chat template), or token ids as they are. */
 export type Prompt = string | readonly ChatMessage[] | readonly number[];
-
-/** What is not set comes from generation_config.json; without one, decoding is greedy, as in transformers. */
-export interface GenerateOptions extends SamplingOptions {
-  /** The most tokens to add; by default as many as the context holds. */
-  readonly maxNewTokens?: number | undefined;
-  /** Texts that end the answer; they are not part of it. */
-  readonly stop?: string | readonly string[] | undefined;
-  /** Tokens that end the answer, besides those that the model's files name. */
-  readonly stopTokenIds?: readonly number[] | undefined;
-  /** Go on past the model's own end tokens. */
-  readonly ignoreEos?: boolean | undefined;
-  /** Ends the work; what waits for it rejects with the signal's reason. */
-  readonly signal?: AbortSignal | undefined;
-}
 
 export interface GenerationChunk {
   readonly text: string;
@@ -41,6 +27,8 @@ export interface GenerationChunk {
 export interface FromPretrainedOptions extends LoadOptions {
   /** A device or its name; by default LLCUDA_DEVICE, else the first GPU. */
   readonly device?: Device | string | undefined;
+  /** A tokenizer that is loaded already; by default the directory's own, read when it is first needed. */
+  readonly tokenizer?: PretrainedTokenizer | undefined;
 }
 
 /** A causal language model, ready to generate: network, tokenizer, configs and engine. Dispose it to free its memory. */
@@ -54,22 +42,35 @@ export class LanguageModel implements Disposable {
   readonly rotaryDtype: DTypeName;
   #tokenizer: PretrainedTokenizer | undefined;
 
-  constructor(directory: string, config: ModelConfig, network: CausalNetwork, rotaryDtype: DTypeName = "float32") {
-    this.rotaryDtype = rotaryDtype;
-    this.directory = directory;
-    this.config = config;
-    this.generationConfig = readGenerationConfig(directory);
-    this.network = network;
-    this.engine = new Engine(network);
+  /** Use `fromPretrained`. */
+  constructor(parts: {
+    directory: string;
+    config: ModelConfig;
+    generationConfig: GenerationConfig;
+    network: CausalNetwork;
+    rotaryDtype?: DTypeName;
+    tokenizer?: PretrainedTokenizer | undefined;
+  }) {
+    this.directory = parts.directory;
+    this.config = parts.config;
+    this.generationConfig = parts.generationConfig;
+    this.network = parts.network;
+    this.rotaryDtype = parts.rotaryDtype ?? "float32";
+    this.#tokenizer = parts.tokenizer;
+    this.engine = new Engine(parts.network);
   }
 
-  /** Loads a model directory, or `demo`. Throws FileError, FormatError, UnsupportedError, DeviceError, OutOfMemoryError. */
+  /**
+   * Loads a model directory, or `demo`. Files and options are checked before a device is opened.
+   * Throws FileError, FormatError, UnsupportedError, ArgumentError, DTypeError, DeviceError, OutOfMemoryError.
+   */
   static async fromPretrained(name: string, options: FromPretrainedOptions = {}): Promise<LanguageModel> {
     const directory = resolveModelPath(name);
     const config = readModelConfig(directory);
-    const device = typeof options.device === "object" ? options.device : openDevice(options.device);
-    const network = await loadNetwork(directory, config, device, options);
-    return new LanguageModel(directory, config, network, dtype(options.rotaryDtype ?? "float32").name);
+    const generationConfig = readGenerationConfig(directory);
+    const rotaryDtype = dtype(options.rotaryDtype ?? "float32").name;
+    const network = await loadNetwork(directory, config, options.device, options);
+    return new LanguageModel({ directory, config, generationConfig, network, rotaryDtype, tokenizer: options.tokenizer });
   }
 
   get device(): Device {
@@ -129,11 +130,8 @@ export class LanguageModel implements Disposable {
     prompt: Prompt,
     options: GenerateOptions,
   ): { request: TokenRequest; text: TextAssembly; end: AbortController } {
+    checkGenerateOptions(options);
     const promptIds = this.encode(prompt);
-    const { maxNewTokens } = options;
-    if (maxNewTokens !== undefined && !(Number.isInteger(maxNewTokens) && maxNewTokens >= 1)) {
-      throw new ArgumentError(`maxNewTokens must be a whole number of at least 1, got ${maxNewTokens}`);
-    }
     const end = new AbortController();
     const stops = typeof options.stop === "string" ? [options.stop] : (options.stop ?? []);
     return {
@@ -142,7 +140,7 @@ export class LanguageModel implements Disposable {
       request: {
         promptIds,
         sampling: samplingParameters(options, samplingDefaults(this.generationConfig)),
-        maxNewTokens: maxNewTokens ?? this.generationConfig.maxNewTokens ?? this.network.contextLength,
+        maxNewTokens: options.maxNewTokens ?? this.generationConfig.maxNewTokens ?? this.network.contextLength,
         stopIds: new Set([...(options.ignoreEos ? [] : this.#stopIds()), ...(options.stopTokenIds ?? [])]),
         signal: end.signal,
       },
@@ -170,16 +168,6 @@ function optionalTemplate(tokenizer: PretrainedTokenizer): ChatTemplate | undefi
   } catch {
     return undefined; // a base model has none; whoever asks for chat gets the error
   }
-}
-
-/** transformers samples only where generation_config.json says so. */
-function samplingDefaults(config: GenerationConfig): SamplingOptions {
-  return {
-    temperature: config.doSample ? (config.temperature ?? 1) : 0,
-    ...(config.topK !== undefined && { topK: config.topK }),
-    ...(config.topP !== undefined && { topP: config.topP }),
-    ...(config.minP !== undefined && { minP: config.minP }),
-  };
 }
 
 /** The name that users of transformers look for. */

@@ -14,9 +14,9 @@ export interface SamplingParameters {
   readonly seed: bigint;
 }
 
-export type SamplingOptions = Partial<Omit<SamplingParameters, "seed">> & {
-  readonly seed?: number | bigint | undefined;
-};
+export type SamplingOptions = {
+  readonly [Name in Exclude<keyof SamplingParameters, "seed">]?: SamplingParameters[Name] | undefined;
+} & { readonly seed?: number | bigint | undefined };
 
 /** Checks ranges and fills in defaults. Throws ArgumentError naming the option. A missing seed is drawn at random. */
 export function samplingParameters(options: SamplingOptions, defaults: SamplingOptions = {}): SamplingParameters {

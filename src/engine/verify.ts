@@ -108,14 +108,21 @@ interface Expected {
   readonly smallestMargin: number | undefined;
 }
 
+/** Throws FileError or FormatError when `file` is missing or no sound safetensors file; it opens no device. */
+export function checkReference(file: string): void {
+  openReference(file).close();
+}
+
+function openReference(file: string): SafetensorsFile {
+  if (existsSync(file)) return SafetensorsFile.open(file);
+  throw new FileError(
+    file,
+    `${file}: there is no such file; verify needs one with input_ids, logits and greedy_ids of a reference run`,
+  );
+}
+
 function readExpected(file: string): Expected {
-  if (!existsSync(file)) {
-    throw new FileError(
-      file,
-      `${file}: verify needs this file with input_ids, logits and greedy_ids of a reference run`,
-    );
-  }
-  using expected = SafetensorsFile.open(file);
+  using expected = openReference(file);
   const read = (name: string, dtype: string) => {
     const info = expected.tensors.get(name);
     if (info?.dtype !== dtype) {

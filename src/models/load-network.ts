@@ -1,6 +1,7 @@
 import { bfloat16, type DType, type DTypeLike, dtype as dtypeOf, float16, float32 } from "../base/dtype.ts";
 import { DTypeError, UnsupportedError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
+import { openDevice } from "../driver/open.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
 import { openCheckpoint, type WeightSource } from "../formats/safetensors/checkpoint.ts";
 import { CheckpointWeights } from "../nn/checkpoint-weights.ts";
@@ -23,16 +24,21 @@ export interface LoadOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Builds the network that a checkpoint's config describes and streams its weights to the device. */
+/**
+ * Builds the network that a checkpoint's config describes and streams its weights to the device. `where` (a device or its
+ * name; by default LLCUDA_DEVICE, else the first GPU) is opened when files and options have been found sound.
+ */
 export async function loadNetwork(
   directory: string,
   config: ModelConfig,
-  device: Device,
+  where: Device | string | undefined,
   options: LoadOptions = {},
 ): Promise<CausalNetwork> {
   refuseQuantized(config);
   findArchitecture(config);
+  wantedDType(options.dtype);
   using source = openCheckpoint(directory);
+  const device = typeof where === "object" ? where : openDevice(where);
   const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
   const weights = new CheckpointWeights(directory, source, device, dtype);
   const network = buildNetwork(withRotaryDType(config, options.rotaryDtype), weights);
@@ -75,20 +81,32 @@ function storedDType(source: WeightSource): DType | undefined {
 /** Tensor cores and conversions for bfloat16 begin with this capability; older GPUs only emulate it. */
 const bfloat16Capability = 80;
 
-function computeDType(wanted: DTypeLike | string | undefined, stored: DType | undefined, device: Device): DType {
-  if (wanted !== undefined && wanted !== "auto") {
-    const dtype = dtypeOf(wanted);
-    if (!dtype.isFloat) {
-      throw new DTypeError(`dtype: a model computes in float32, float16 or bfloat16, not in ${dtype.name}`);
-    }
-    return dtype;
-  }
+function computeDType(like: DTypeLike | string | undefined, stored: DType | undefined, device: Device): DType {
+  const wanted = wantedDType(like);
+  if (wanted) return wanted;
   if (stored !== bfloat16 || device.attributes.capability >= bfloat16Capability) return stored ?? float32;
   process.emitWarning(
     `${device.attributes.name} has no bfloat16 arithmetic, so this bfloat16 checkpoint runs in float16; ask for dtype "bfloat16" (emulated, slower) or "float32" if values overflow`,
     { type: "LlcudaWarning" },
   );
   return float16;
+}
+
+/** Undefined for `auto`. Throws DTypeError for a type that models do not compute in. */
+function wantedDType(like: DTypeLike | string | undefined): DType | undefined {
+  if (like === undefined || like === "auto") return undefined;
+  const dtype = knownDType(like);
+  if (dtype?.isFloat) return dtype;
+  const given = typeof like === "string" ? like : like.name;
+  throw new DTypeError(`dtype: a model computes in float32, float16 or bfloat16, not in "${given}"`);
+}
+
+function knownDType(like: DTypeLike | string): DType | undefined {
+  try {
+    return dtypeOf(like);
+  } catch {
+    return undefined; // the caller names the types that a model can have, not all there are
+  }
 }
 
 function refuseQuantized(config: ModelConfig): void {

@@ -1,8 +1,10 @@
 import { Command } from "commander";
+import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
 import { Conversation } from "../conversation.ts";
 import {
   addModelOptions,
   addSamplingOptions,
+  examples,
   generateOptions,
   loadModel,
   type ModelFlags,
@@ -16,18 +18,24 @@ interface Flags extends ModelFlags, SamplingFlags {
 export function chatCommand(): Command {
   const command = new Command("chat")
     .description("talk with a model in the terminal")
+    .addHelpText(
+      "after",
+      examples("chat demo", "chat ./Llama-3.2-1B-Instruct --temperature 0 --system 'Answer in one sentence.'"),
+    )
     .argument("[model]", "directory of a checkpoint, or demo", "demo")
     .option("--system <text>", "a system message that opens the conversation");
   return addSamplingOptions(addModelOptions(command)).action(run);
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
+  const options = generateOptions(flags);
+  const tokenizer = AutoTokenizer.fromPretrained(name);
+  // Says at once that a model has no chat template, before weights are loaded and a question is typed.
+  tokenizer.chatTemplate;
   const loading = new AbortController();
   const interrupt = () => loading.abort();
   process.once("SIGINT", interrupt);
-  using model = await loadModel(name, flags, loading.signal);
+  using model = await loadModel(name, flags, loading.signal, tokenizer);
   process.removeListener("SIGINT", interrupt);
-  // Says at once that a model has no chat template, before a question is typed.
-  model.tokenizer.chatTemplate;
-  await new Conversation(model, generateOptions(flags, loading.signal), flags.system).run();
+  await new Conversation(model, options, flags.system).run();
 }

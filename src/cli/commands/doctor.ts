@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
@@ -43,7 +44,8 @@ async function run(flags: Flags): Promise<void> {
 
 /** Resolves to a finding when the child did not end well. */
 function examineInChild(take: (finding: Finding) => void): Promise<Finding | undefined> {
-  const main = fileURLToPath(new URL("../main.js", import.meta.url));
+  // Beside this file: main.js of the package, main.ts of a checkout run from its sources.
+  const main = fileURLToPath(new URL(`../main${extname(import.meta.url)}`, import.meta.url));
   const child = spawn(process.execPath, [...process.execArgv, main, "doctor", "--examine"], {
     stdio: ["ignore", "pipe", "pipe"],
   });

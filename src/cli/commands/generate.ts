@@ -2,10 +2,12 @@ import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { ArgumentError } from "../../base/errors.ts";
 import type { Prompt } from "../../engine/language-model.ts";
+import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
 import { interruptSignal } from "../errors.ts";
 import {
   addModelOptions,
   addSamplingOptions,
+  examples,
   generateOptions,
   loadModel,
   type ModelFlags,
@@ -27,16 +29,26 @@ export function generateCommand(): Command {
     .option("-p, --prompt <text>", "the prompt; without it, or as -, standard input is read")
     .option("--chat", "put the prompt into the model's chat template, as a user's message")
     .option("--system <text>", "a system message before it; implies --chat")
-    .option("--stats", "print tokens and speed on standard error afterwards");
+    .option("--stats", "print tokens and speed on standard error afterwards")
+    .addHelpText(
+      "after",
+      examples(
+        'generate demo --chat --temperature 0 --prompt "What is 41 + 17?"',
+        "generate ./Llama-3.2-1B -n 100 < story.txt",
+      ),
+    );
   return addSamplingOptions(addModelOptions(command)).action(run);
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
   const signal = interruptSignal();
+  const options = generateOptions(flags);
+  const tokenizer = AutoTokenizer.fromPretrained(name);
+  if (isChat(flags)) tokenizer.chatTemplate; // throws where the model has none
   const text = flags.prompt === undefined || flags.prompt === "-" ? readStandardInput() : flags.prompt;
-  using model = await loadModel(name, flags, signal);
+  using model = await loadModel(name, flags, signal, tokenizer);
   const begin = performance.now();
-  const answer = model.stream(toPrompt(text, flags), generateOptions(flags, signal));
+  const answer = model.stream(toPrompt(text, flags), { ...options, signal });
   let step = await answer.next();
   const first = performance.now();
   for (; !step.done; step = await answer.next()) process.stdout.write(step.value.text);
@@ -50,8 +62,12 @@ async function run(name: string, flags: Flags): Promise<void> {
   }
 }
 
+function isChat(flags: Flags): boolean {
+  return flags.chat === true || flags.system !== undefined;
+}
+
 function toPrompt(text: string, flags: Flags): Prompt {
-  if (!flags.chat && flags.system === undefined) return text;
+  if (!isChat(flags)) return text;
   const system = flags.system === undefined ? [] : [{ role: "system", content: flags.system }];
   return [...system, { role: "user", content: text }];
 }
@@ -60,5 +76,6 @@ function readStandardInput(): string {
   if (process.stdin.isTTY) {
     throw new ArgumentError("generate: there is no prompt; pass --prompt TEXT, or pipe text in");
   }
-  return readFileSync(0, "utf8");
+  // What echo or an editor puts after the last line is no part of the prompt.
+  return readFileSync(0, "utf8").replace(/\r?\n$/, "");
 }

@@ -1,5 +1,7 @@
+import { join } from "node:path";
 import { Command } from "commander";
-import { type Verification, verifyCheckpoint } from "../../engine/verify.ts";
+import { checkReference, type Verification, verifyCheckpoint } from "../../engine/verify.ts";
+import { resolveModelPath } from "../../models/model-path.ts";
 import { exitCodes, interruptSignal } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 
@@ -11,19 +13,21 @@ interface Flags extends ModelFlags {
 export function verifyCommand(): Command {
   const command = new Command("verify")
     .description("compare a checkpoint with the reference logits in its expected.safetensors; exit code 0 or 1")
-    .argument("<dir>", "directory with the checkpoint and expected.safetensors")
+    .argument("<model>", "directory with the checkpoint and expected.safetensors")
     .option("--expected <file>", "the reference run, when it is not in the directory")
     .option("--json", "print the figures as JSON");
   return addModelOptions(command).action(run);
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
+  const expected = flags.expected ?? join(resolveModelPath(name), "expected.safetensors");
+  checkReference(expected);
   const signal = interruptSignal();
   const {
     verification: v,
     device,
     dtype,
-  } = await verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), flags.expected);
+  } = await verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), expected);
   if (flags.json) process.stdout.write(`${JSON.stringify({ model: name, device, dtype, ...v })}\n`);
   else process.stdout.write(describe(`${name} on ${device}, ${dtype}`, v));
   if (!v.passed) process.exitCode = exitCodes.failed;

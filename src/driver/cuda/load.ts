@@ -52,9 +52,14 @@ export function formatCudaVersion(version: number): string {
 
 function findDriver(engine: FfiEngine): NativeLibrary {
   try {
-    return openLibrary("cuda", engine, `install the NVIDIA driver, ${minimumDriver} or newer`);
+    return openLibrary(
+      "cuda",
+      engine,
+      `llcuda runs on NVIDIA GPUs only so far: install the NVIDIA driver, ${minimumDriver} or newer`,
+    );
   } catch (cause) {
     if (!(cause instanceof LibraryError)) throw cause;
-    throw new DeviceError(`cuda: no NVIDIA driver: ${cause.message}`, { cause });
+    const tried = cause.message.replace("cuda: no library found, ", "");
+    throw new DeviceError(`cuda: no NVIDIA driver: ${tried}`, { cause });
   }
 }

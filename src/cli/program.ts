@@ -1,0 +1,60 @@
+import { readFileSync } from "node:fs";
+import { Command } from "commander";
+import { chatCommand } from "./commands/chat.ts";
+import { demoCommand } from "./commands/demo.ts";
+import { devicesCommand } from "./commands/devices.ts";
+import { doctorCommand } from "./commands/doctor.ts";
+import { generateCommand } from "./commands/generate.ts";
+import { tokenizeCommand } from "./commands/tokenize.ts";
+import { verifyCommand } from "./commands/verify.ts";
+import { exitCodes } from "./errors.ts";
+
+const closing = `
+MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors), or demo for the
+small model that comes with llcuda.
+
+Exit codes: 0 done; 1 a check failed; 2 unusable input, or no device to run on; 130 interrupted.
+Environment variables are listed in docs/settings.md; llcuda doctor says what this machine lacks.
+`;
+
+/** The command line, without running anything. */
+export function createProgram(): Command {
+  const program = new Command("llcuda")
+    .description("Run large language models on NVIDIA GPUs.")
+    .version(packageVersion(), "-v, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .helpCommand("help [command]", "say what a command takes")
+    .addHelpText("after", closing)
+    .exitOverride((exit) => process.exit(exit.exitCode === 0 ? 0 : exitCodes.badInput));
+  const groups: [string, Command[]][] = [
+    ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
+    ["Look inside:", [tokenizeCommand(), verifyCommand()]],
+    ["This machine:", [devicesCommand(), doctorCommand()]],
+  ];
+  for (const [heading, commands] of groups) {
+    for (const command of commands) program.addCommand(command.copyInheritedSettings(program).helpGroup(heading));
+  }
+  for (const command of [program, ...program.commands]) oneSentence(command);
+  return program;
+}
+
+/** What is wrong with a command line, on one line that ends with where to read on. */
+function oneSentence(command: Command): void {
+  const help = command.parent ? `llcuda help ${command.name()}` : "llcuda help";
+  command.configureOutput({
+    outputError: (text, write) => {
+      const [first = "", suggestion] = text
+        .replace(/^error: /, "")
+        .trim()
+        .split("\n");
+      const problem = first.replace(" is invalid. ", ": ").replace(". Expected", ": expected").replace(/\.$/, "");
+      const hint = suggestion === undefined ? "" : ` ${suggestion.replace("(Did", "(did")}`;
+      write(`llcuda: ${problem}${hint}; ${help} says what it takes\n`);
+    },
+  });
+}
+
+function packageVersion(): string {
+  const file = new URL("../../package.json", import.meta.url);
+  return (JSON.parse(readFileSync(file, "utf8")) as { version: string }).version;
+}
