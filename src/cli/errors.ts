@@ -18,12 +18,17 @@ export function reportError(error: unknown): void {
   }
 }
 
-/** Aborts on Ctrl-C; a second one ends the process at once. */
-export function interruptSignal(): AbortSignal {
+/** Runs something that Ctrl-C aborts; a second Ctrl-C ends the process at once. */
+export async function interruptible<T>(run: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const controller = new AbortController();
-  process.once("SIGINT", () => {
+  const interrupt = () => {
+    if (controller.signal.aborted) process.exit(exitCodes.interrupted);
     controller.abort();
-    process.once("SIGINT", () => process.exit(exitCodes.interrupted));
-  });
-  return controller.signal;
+  };
+  process.on("SIGINT", interrupt);
+  try {
+    return await run(controller.signal);
+  } finally {
+    process.removeListener("SIGINT", interrupt);
+  }
 }

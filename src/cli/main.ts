@@ -1,6 +1,5 @@
 #!/usr/bin/env node
-import { reportError } from "./errors.ts";
-import { createProgram } from "./program.ts";
+import { run } from "./program.ts";
 
 // A reader that goes away (`| head`) is no error of ours.
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
@@ -8,6 +7,4 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-const program = createProgram();
-if (process.argv.length <= 2) program.outputHelp();
-else program.parseAsync().catch(reportError);
+await run(process.argv.slice(2));

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { Command } from "commander";
+import { Command, CommanderError } from "commander";
 import { chatCommand } from "./commands/chat.ts";
 import { demoCommand } from "./commands/demo.ts";
 import { devicesCommand } from "./commands/devices.ts";
@@ -7,7 +7,7 @@ import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
 import { verifyCommand } from "./commands/verify.ts";
-import { exitCodes } from "./errors.ts";
+import { exitCodes, reportError } from "./errors.ts";
 
 const closing = `
 MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors), or demo for the
@@ -25,7 +25,7 @@ export function createProgram(): Command {
     .helpOption("-h, --help", "print help")
     .helpCommand("help [command]", "say what a command takes")
     .addHelpText("after", closing)
-    .exitOverride((exit) => process.exit(exit.exitCode === 0 ? 0 : exitCodes.badInput));
+    .exitOverride();
   const groups: [string, Command[]][] = [
     ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
     ["Look inside:", [tokenizeCommand(), verifyCommand()]],
@@ -36,6 +36,18 @@ export function createProgram(): Command {
   }
   for (const command of [program, ...program.commands]) oneSentence(command);
   return program;
+}
+
+/** Runs one command line and sets the process's exit code; it never throws. Without arguments it prints help. */
+export async function run(args: readonly string[]): Promise<void> {
+  const program = createProgram();
+  try {
+    if (args.length === 0) program.outputHelp();
+    else await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) reportError(error);
+    else if (error.exitCode !== 0) process.exitCode = exitCodes.badInput; // what is wrong has been printed
+  }
 }
 
 /** What is wrong with a command line, on one line that ends with where to read on. */

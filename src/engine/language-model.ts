@@ -70,7 +70,14 @@ export class LanguageModel implements Disposable {
     const generationConfig = readGenerationConfig(directory);
     const rotaryDtype = dtype(options.rotaryDtype ?? "float32").name;
     const network = await loadNetwork(directory, config, options.device, options);
-    return new LanguageModel({ directory, config, generationConfig, network, rotaryDtype, tokenizer: options.tokenizer });
+    return new LanguageModel({
+      directory,
+      config,
+      generationConfig,
+      network,
+      rotaryDtype,
+      tokenizer: options.tokenizer,
+    });
   }
 
   get device(): Device {

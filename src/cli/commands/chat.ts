@@ -1,6 +1,7 @@
 import { Command } from "commander";
 import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
 import { Conversation } from "../conversation.ts";
+import { interruptible } from "../errors.ts";
 import {
   addModelOptions,
   addSamplingOptions,
@@ -32,10 +33,6 @@ async function run(name: string, flags: Flags): Promise<void> {
   const tokenizer = AutoTokenizer.fromPretrained(name);
   // Says at once that a model has no chat template, before weights are loaded and a question is typed.
   tokenizer.chatTemplate;
-  const loading = new AbortController();
-  const interrupt = () => loading.abort();
-  process.once("SIGINT", interrupt);
-  using model = await loadModel(name, flags, loading.signal, tokenizer);
-  process.removeListener("SIGINT", interrupt);
+  using model = await interruptible((signal) => loadModel(name, flags, signal, tokenizer));
   await new Conversation(model, options, flags.system).run();
 }

@@ -1,7 +1,7 @@
 import { Command } from "commander";
 import type { LanguageModel } from "../../engine/language-model.ts";
 import { Conversation } from "../conversation.ts";
-import { interruptSignal } from "../errors.ts";
+import { interruptible } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 import { dim } from "../terminal.ts";
 
@@ -23,17 +23,18 @@ export function demoCommand(): Command {
 }
 
 async function run(flags: ModelFlags): Promise<void> {
-  const signal = interruptSignal();
-  using model = await loadModel("demo", flags, signal);
+  using model = await interruptible((signal) => loadModel("demo", flags, signal));
   const { device, network } = model;
   process.stdout.write(
     `${dim(`demonstration model, ${(network.parameterCount / 1e6).toFixed(1)} million parameters, ${network.dtype.name}, on ${device.name} (${device.attributes.name})`)}\n`,
   );
-  let tokens = 0;
-  const begin = performance.now();
-  for (const question of questions) tokens += await answer(model, question, signal);
-  const rate = tokens / ((performance.now() - begin) / 1000);
-  process.stdout.write(`${dim(`${tokens} tokens, ${rate.toFixed(0)} tok/s`)}\n`);
+  await interruptible(async (signal) => {
+    let tokens = 0;
+    const begin = performance.now();
+    for (const question of questions) tokens += await answer(model, question, signal);
+    const rate = tokens / ((performance.now() - begin) / 1000);
+    process.stdout.write(`${dim(`${tokens} tokens, ${rate.toFixed(0)} tok/s`)}\n`);
+  });
   if (process.stdin.isTTY) await new Conversation(model, { temperature: 0 }).run();
 }
 

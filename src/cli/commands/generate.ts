@@ -1,9 +1,10 @@
 import { readFileSync } from "node:fs";
 import { Command } from "commander";
 import { ArgumentError } from "../../base/errors.ts";
-import type { Prompt } from "../../engine/language-model.ts";
+import type { GenerateOptions } from "../../engine/generate-options.ts";
+import type { LanguageModel, Prompt } from "../../engine/language-model.ts";
 import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
-import { interruptSignal } from "../errors.ts";
+import { interruptible } from "../errors.ts";
 import {
   addModelOptions,
   addSamplingOptions,
@@ -41,25 +42,29 @@ export function generateCommand(): Command {
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
-  const signal = interruptSignal();
   const options = generateOptions(flags);
   const tokenizer = AutoTokenizer.fromPretrained(name);
   if (isChat(flags)) tokenizer.chatTemplate; // throws where the model has none
   const text = flags.prompt === undefined || flags.prompt === "-" ? readStandardInput() : flags.prompt;
-  using model = await loadModel(name, flags, signal, tokenizer);
+  await interruptible(async (signal) => {
+    using model = await loadModel(name, flags, signal, tokenizer);
+    await print(model, toPrompt(text, flags), { ...options, signal }, flags.stats === true);
+  });
+}
+
+async function print(model: LanguageModel, prompt: Prompt, options: GenerateOptions, stats: boolean): Promise<void> {
   const begin = performance.now();
-  const answer = model.stream(toPrompt(text, flags), { ...options, signal });
+  const answer = model.stream(prompt, options);
   let step = await answer.next();
   const first = performance.now();
   for (; !step.done; step = await answer.next()) process.stdout.write(step.value.text);
   process.stdout.write("\n");
-  if (flags.stats) {
-    const { promptTokens, tokenIds, finishReason } = step.value;
-    const rate = (tokenIds.length - 1) / ((performance.now() - first) / 1000);
-    process.stderr.write(
-      `${dim(`${promptTokens} prompt tokens, first token after ${(first - begin).toFixed(0)} ms, ${tokenIds.length} tokens at ${rate.toFixed(1)} tok/s, ended by ${finishReason}`, process.stderr)}\n`,
-    );
-  }
+  if (!stats) return;
+  const { promptTokens, tokenIds, finishReason } = step.value;
+  const rate = (tokenIds.length - 1) / ((performance.now() - first) / 1000);
+  process.stderr.write(
+    `${dim(`${promptTokens} prompt tokens, first token after ${(first - begin).toFixed(0)} ms, ${tokenIds.length} tokens at ${rate.toFixed(1)} tok/s, ended by ${finishReason}`, process.stderr)}\n`,
+  );
 }
 
 function isChat(flags: Flags): boolean {

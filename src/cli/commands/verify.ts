@@ -2,7 +2,7 @@ import { join } from "node:path";
 import { Command } from "commander";
 import { checkReference, type Verification, verifyCheckpoint } from "../../engine/verify.ts";
 import { resolveModelPath } from "../../models/model-path.ts";
-import { exitCodes, interruptSignal } from "../errors.ts";
+import { exitCodes, interruptible } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 
 interface Flags extends ModelFlags {
@@ -22,12 +22,10 @@ export function verifyCommand(): Command {
 async function run(name: string, flags: Flags): Promise<void> {
   const expected = flags.expected ?? join(resolveModelPath(name), "expected.safetensors");
   checkReference(expected);
-  const signal = interruptSignal();
-  const {
-    verification: v,
-    device,
-    dtype,
-  } = await verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), expected);
+  const { verification, device, dtype } = await interruptible((signal) =>
+    verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), expected),
+  );
+  const v = verification;
   if (flags.json) process.stdout.write(`${JSON.stringify({ model: name, device, dtype, ...v })}\n`);
   else process.stdout.write(describe(`${name} on ${device}, ${dtype}`, v));
   if (!v.passed) process.exitCode = exitCodes.failed;
