@@ -1,0 +1,125 @@
+import { maximumPages, memoryMap, warpSlots } from "../memory-map.ts";
+import type { Entry, Instruction, PtxModule, Variable } from "../ptx/ast.ts";
+import { type WasmModule, wasm } from "../wasm/host.ts";
+import { encodeModule } from "../wasm/module.ts";
+import { BitSet } from "./bits.ts";
+import { registersOf } from "./effects.ts";
+import { cutFragments } from "./fragments.ts";
+import { helperFunctions, imports } from "./helpers.ts";
+import { type KernelContext, registerType } from "./lane.ts";
+import { analyzeLiveness } from "./liveness.ts";
+import { type Homes, type KernelPlan, regionFunction } from "./region-code.ts";
+import { splitRegions } from "./regions.ts";
+
+/** An instruction that lanes do together, and the fragment behind it. */
+export interface CollectiveSite {
+  readonly instruction: Instruction;
+  readonly next: number;
+  /** Lanes find the next collective instruction at once, with nothing in between: its number. */
+  readonly follower: number | undefined;
+}
+
+/** A kernel as WebAssembly; still to be bound to a device's memory. */
+export interface CompiledKernel {
+  readonly entry: Entry;
+  readonly module: PtxModule;
+  readonly wasm: WasmModule;
+  /** The number of its region, by fragment. Region n is the export `r<n>`. */
+  readonly regionOf: readonly number[];
+  readonly collectives: readonly CollectiveSite[];
+  readonly homes: Homes;
+  /** The size of one warp's area. */
+  readonly warpBytes: number;
+  readonly sites: readonly Instruction[];
+}
+
+export interface CompileOptions {
+  readonly deviceBase: bigint;
+  /** Device addresses of the module's global and constant variables. */
+  readonly globalAddress: (variable: Variable) => bigint;
+  readonly checked: boolean;
+}
+
+/** Where dynamic shared memory begins: behind the static one. */
+export function dynamicSharedOffset(entry: Entry): number {
+  return (entry.sharedBytes + 15) & ~15;
+}
+
+/**
+ * Translates one kernel: its fragments between collective instructions become functions that run a warp's lanes one
+ * after another. Throws UnsupportedError for an instruction that is not known.
+ */
+export function compileKernel(entry: Entry, module: PtxModule, options: CompileOptions): CompiledKernel {
+  const { fragments, regions } = splitRegions(cutFragments(entry, module.name));
+  const liveness = analyzeLiveness(fragments, entry.registers.length);
+  const collectiveNumbers = new Map<number, number>();
+  fragments.forEach(({ ending }, f) => {
+    if (ending.kind === "collective") collectiveNumbers.set(f, collectiveNumbers.size);
+  });
+  const collectives = fragments.flatMap(({ ending }) => {
+    if (ending.kind !== "collective") return [];
+    const follower = fragments[ending.next]!.instructions.length === 0 ? collectiveNumbers.get(ending.next) : undefined;
+    return [{ instruction: ending.instruction, next: ending.next, follower }];
+  });
+
+  const kept = new BitSet(entry.registers.length);
+  for (const { instruction, next } of collectives) {
+    kept.addAll(liveness.liveIn[next]!);
+    const { read, written } = registersOf(instruction);
+    for (const { index } of [...read, ...written]) kept.add(index);
+  }
+  const homes = new Map<number, number>();
+  let warpBytes: number = warpSlots.registers;
+  for (const index of kept) {
+    homes.set(index, warpBytes);
+    warpBytes += registerType(entry.registers[index]!).value.endsWith("64") ? 256 : 128;
+  }
+
+  const sites: Instruction[] = [];
+  const context: KernelContext = {
+    module: module.name,
+    kernel: entry.name,
+    deviceBase: options.deviceBase,
+    symbolAddress: (variable) => {
+      if (variable.space === "global" || variable.space === "const") return options.globalAddress(variable);
+      if (variable.space === "shared" && variable.bytes === 0) return BigInt(dynamicSharedOffset(entry));
+      return BigInt(variable.offset);
+    },
+    localBytes: entry.localBytes,
+    parameterBytes: entry.parameterBytes,
+    checked: options.checked,
+    sites,
+  };
+  const plan: KernelPlan = {
+    fragments,
+    registers: entry.registers,
+    liveness,
+    homes,
+    collectives: collectiveNumbers,
+    context,
+  };
+  const functions = [
+    ...helperFunctions().map((code) => ({ code })),
+    ...regions.map((region, i) => ({ code: regionFunction(region, plan), exportName: `r${i}` })),
+  ];
+  const bytes = encodeModule(imports, functions, maximumPages);
+  const regionOf: number[] = [];
+  regions.forEach(({ first, end }, r) => {
+    for (let f = first; f < end; f++) regionOf[f] = r;
+  });
+  return {
+    entry,
+    module,
+    wasm: new wasm.Module(bytes),
+    regionOf,
+    collectives,
+    homes,
+    warpBytes,
+    sites,
+  };
+}
+
+/** The most warps of a kernel that fit where their areas lie. */
+export function warpCapacity(kernel: CompiledKernel): number {
+  return Math.floor((memoryMap.warpsEnd - memoryMap.warps) / kernel.warpBytes);
+}

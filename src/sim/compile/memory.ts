@@ -1,0 +1,274 @@
+import { localWindow, sharedWindow } from "../memory-map.ts";
+import type { Operand } from "../ptx/ast.ts";
+import type { PtxType } from "../ptx/types.ts";
+import type { Opcode } from "../wasm/opcodes.ts";
+import { pushAddress, spaceOf } from "./addresses.ts";
+import type { Emitters } from "./emitters.ts";
+import { narrowHalf, widenHalf } from "./floats.ts";
+import { integerOp } from "./integers.ts";
+import { type LaneEmitter, predicate, u32, u64 } from "./lane.ts";
+
+function vectorLength(g: LaneEmitter): number {
+  const vector = g.instruction.modifiers.find((m) => /^v[248]$/.test(m));
+  return vector ? Number(vector.slice(1)) : 1;
+}
+
+function elements(g: LaneEmitter, operand: Operand, length: number): readonly Operand[] {
+  const items = operand.kind === "vector" ? operand.items : [operand];
+  return items.length === length ? items : g.unsupported(`${length} elements expected, ${items.length} found`);
+}
+
+/** Of the memory access itself; registers may be wider. */
+function loadOp(type: PtxType): Opcode {
+  if (type.value !== "i32" || type.bytes === 4) return `${type.value}_load`;
+  return `i32_load${8 * type.bytes}_${type.kind === "signed" ? "s" : "u"}` as Opcode;
+}
+
+function storeOp(type: PtxType): Opcode {
+  if (type.value !== "i32" || type.bytes === 4) return `${type.value}_store`;
+  return `i32_store${8 * type.bytes}` as Opcode;
+}
+
+/** Vectors of 32 bytes are aligned and checked like two of 16. */
+function load(g: LaneEmitter): void {
+  const { c } = g;
+  const type = g.type();
+  const length = vectorLength(g);
+  const items = elements(g, g.operand(0), length);
+  const bytes = type.bytes * length;
+  if (bytes > 16) g.unsupported();
+  const offset = pushAddress(g, 1, spaceOf(g), bytes);
+  c.temp("i32", (address) => {
+    c.set(address);
+    items.forEach((item, i) => {
+      c.get(address).memory(loadOp(type), offset + i * type.bytes);
+      g.pop(item, type);
+    });
+  });
+}
+
+function store(g: LaneEmitter): void {
+  const { c } = g;
+  const type = g.type();
+  const length = vectorLength(g);
+  const items = elements(g, g.operand(1), length);
+  const bytes = type.bytes * length;
+  if (bytes > 16) g.unsupported();
+  const offset = pushAddress(g, 0, spaceOf(g), bytes);
+  c.temp("i32", (address) => {
+    c.set(address);
+    items.forEach((item, i) => {
+      c.get(address);
+      g.push(item, type).memory(storeOp(type), offset + i * type.bytes);
+    });
+  });
+}
+
+/** What an atomic operation leaves in memory, given the old value in a local; on the stack. */
+function atomicResult(g: LaneEmitter, name: string, type: PtxType, old: number, first: number): void {
+  const { c } = g;
+  const sign = type.kind === "signed" ? "s" : "u";
+  const value = () => g.push(g.operand(first), type);
+  switch (name) {
+    case "exch":
+      value();
+      return;
+    case "add":
+      addAtomically(g, type, old, first);
+      return;
+    case "and":
+    case "or":
+    case "xor":
+      c.get(old);
+      value().op(integerOp(type, name));
+      return;
+    case "min":
+    case "max":
+      if (type.kind === "float") g.unsupported();
+      c.get(old);
+      value().get(old);
+      value().op(integerOp(type, `${name === "min" ? "lt" : "gt"}_${sign}`), "select");
+      return;
+    case "inc":
+      // ((old >= b) ? 0 : old + 1)
+      c.i32(0).get(old).i32(1).op("i32_add").get(old);
+      value().op("i32_ge_u", "select");
+      return;
+    case "dec":
+      // ((old == 0 || old > b) ? b : old - 1)
+      value().get(old).i32(1).op("i32_sub").get(old).op("i32_eqz").get(old);
+      value().op("i32_gt_u", "i32_or", "select");
+      return;
+    case "cas":
+      // Values are compared as bits: cas exists for .b types only.
+      g.push(g.operand(first + 1), type)
+        .get(old)
+        .get(old);
+      value().op(integerOp(type, "eq"), "select");
+      return;
+    default:
+      g.unsupported();
+  }
+}
+
+function addAtomically(g: LaneEmitter, type: PtxType, old: number, first: number): void {
+  const { c } = g;
+  if (type.kind !== "float" || type.value !== "i32") {
+    c.get(old);
+    g.push(g.operand(first), type).op(`${type.value}_add` as Opcode);
+    return;
+  }
+  const parts = type.bytes / 2;
+  c.temp("i32", (sum) => {
+    c.i32(0).set(sum);
+    for (let part = 0; part < parts; part++) {
+      const half = () => {
+        c.i32(16 * part)
+          .op("i32_shr_u")
+          .i32(0xffff)
+          .op("i32_and");
+        widenHalf(g, type);
+        c.op("f64_promote_f32");
+      };
+      c.get(old);
+      half();
+      g.push(g.operand(first), u32);
+      half();
+      g.call("oddAdd");
+      g.call("demoteOdd");
+      narrowHalf(g, type);
+      c.i32(16 * part)
+        .op("i32_shl")
+        .get(sum)
+        .op("i32_or")
+        .set(sum);
+    }
+    c.get(sum);
+  });
+}
+
+const atomicNames = new Set(["exch", "add", "and", "or", "xor", "min", "max", "inc", "dec", "cas"]);
+
+/** Lanes run one after another, so that reading, computing and writing are one step. */
+function atomic(hasResult: boolean): (g: LaneEmitter) => void {
+  return (g) => {
+    const { c } = g;
+    const type = g.type();
+    const name = g.instruction.modifiers.find((m) => atomicNames.has(m)) ?? g.unsupported();
+    if (vectorLength(g) !== 1) g.unsupported();
+    const at = hasResult ? 1 : 0;
+    const offset = pushAddress(g, at, spaceOf(g), type.bytes);
+    c.temp("i32", (address) =>
+      c.temp(type.value, (old) => {
+        c.tee(address).memory(loadOp(type), offset).set(old);
+        c.get(address);
+        atomicResult(g, name, type, old, at + 1);
+        c.memory(storeOp(type), offset);
+        if (!hasResult) return;
+        c.get(old);
+        g.pop(g.operand(0), type);
+      }),
+    );
+  };
+}
+
+/**
+ * cp.async copies at once, which is one of the orders that PTX allows; waiting for it is then nothing. Bytes beyond
+ * the source size are zero.
+ */
+function copyAsync(g: LaneEmitter): void {
+  const { c } = g;
+  const { modifiers, operands } = g.instruction;
+  if (modifiers[0] !== "async" || modifiers.includes("bulk") || modifiers.includes("mbarrier")) g.unsupported();
+  if (modifiers.some((m) => m.startsWith("commit_group") || m.startsWith("wait_"))) return;
+  const size = operands[2];
+  if (size?.kind !== "integer") g.unsupported("the copy size must be a constant");
+  const bytes = Number(size.value);
+  const source = operands[3];
+  const wide = bytes >= 8;
+  const words = Array.from({ length: bytes / (wide ? 8 : 4) }, (_, i) => i * (wide ? 8 : 4));
+  const [loadWord, storeWord] = wide ? (["i64_load", "i64_store"] as const) : (["i32_load", "i32_store"] as const);
+  const offset = pushAddress(g, 0, "shared", bytes);
+  c.temp("i32", (to) =>
+    c.temp("i32", (count) =>
+      c.temp("i32", (from) => {
+        c.set(to);
+        if (source?.kind === "register" && source.register.type === "pred") {
+          // ignore-src: nothing is read where the predicate holds.
+          c.i32(0).i32(bytes);
+          g.push(source, predicate).op("select").set(count);
+        } else if (source) g.push(source, u32).set(count);
+        else c.i32(bytes).set(count);
+        c.get(count).i32(bytes).op("i32_ge_u").block("if");
+        pushAddress(g, 1, "global", bytes);
+        c.set(from);
+        for (const at of words)
+          c.get(to)
+            .get(from)
+            .memory(loadWord, at)
+            .memory(storeWord, offset + at);
+        c.else();
+        for (const at of words) {
+          c.get(to);
+          if (wide) c.i64(0n);
+          else c.i32(0);
+          c.memory(storeWord, offset + at);
+        }
+        c.get(count).block("if");
+        pushAddress(g, 1, "global", bytes);
+        c.set(from);
+        c.block("loop").get(count).i32(1).op("i32_sub").set(count);
+        c.get(to).get(count).op("i32_add").get(from).get(count).op("i32_add").memory("i32_load8_u");
+        c.memory("i32_store8", offset).get(count).brIf(0).end();
+        c.end().end();
+      }),
+    ),
+  );
+}
+
+/** Between generic addresses and those of a state space. Global addresses are generic ones. */
+function convertAddress(g: LaneEmitter): void {
+  const { c } = g;
+  const type = g.type();
+  const to = g.has("to");
+  const window = g.has("shared") ? sharedWindow : g.has("local") ? localWindow : 0n;
+  const source = g.operand(1);
+  g.push(source, type);
+  if (window !== 0n) {
+    if (type.bytes !== 8) g.unsupported();
+    c.i64(window).op(to ? "i64_sub" : "i64_add");
+  }
+  g.pop(g.operand(0), type);
+}
+
+function isSpace(g: LaneEmitter): void {
+  const { c } = g;
+  g.push(g.operand(1), u64).i64(32n).op("i64_shr_u");
+  if (g.has("shared")) c.i64(sharedWindow >> 32n).op("i64_eq");
+  else if (g.has("local")) c.i64(localWindow >> 32n).op("i64_eq");
+  else if (g.has("global")) c.i64(localWindow >> 32n).op("i64_gt_u");
+  else g.unsupported();
+  g.pop(g.operand(0), predicate);
+}
+
+/** Ordering and caching: there is one memory, and lanes run in one order. */
+const nothing = (): void => {};
+
+export const memoryEmitters: Emitters = {
+  ld: load,
+  ldu: load,
+  st: store,
+  atom: atomic(true),
+  red: atomic(false),
+  cp: copyAsync,
+  cvta: convertAddress,
+  isspacep: isSpace,
+  membar: nothing,
+  fence: nothing,
+  prefetch: nothing,
+  prefetchu: nothing,
+  discard: nothing,
+  applypriority: nothing,
+  nanosleep: nothing,
+  pmevent: nothing,
+};

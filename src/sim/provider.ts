@@ -1,0 +1,32 @@
+import { DeviceError } from "../base/errors.ts";
+import { Device } from "../driver/device.ts";
+import type { DeviceListing, DeviceProvider } from "../driver/provider.ts";
+import { SimApi } from "./api.ts";
+import { defaultSimTarget, devicesPerTarget, simTargets } from "./device/targets.ts";
+
+/** Software devices: `sim`, `sim:sm_60`, and `sim:sm_60:1` for another of the same architecture. */
+export class SimProvider implements DeviceProvider {
+  readonly kind = "sim";
+  #api: SimApi | undefined;
+
+  resolve(detail: string): string {
+    const [target = "", index = "0"] = detail === "" ? [defaultSimTarget] : detail.split(":");
+    if (!simTargets.includes(target) || !/^\d$/.test(index) || Number(index) >= devicesPerTarget) {
+      const known = simTargets.map((t) => `"sim:${t}"`).join(", ");
+      throw new DeviceError(
+        `device "sim:${detail}": the software devices are ${known}, each from ":0" to ":${devicesPerTarget - 1}"`,
+      );
+    }
+    return index === "0" ? `sim:${target}` : `sim:${target}:${index}`;
+  }
+
+  open(name: string): Device {
+    this.#api ??= new SimApi();
+    const [, target = "", index = "0"] = name.split(":");
+    return new Device(this.#api, Number(index) * simTargets.length + simTargets.indexOf(target), name);
+  }
+
+  list(): DeviceListing[] {
+    return simTargets.map((target) => ({ name: `sim:${target}`, description: `software device, ${target}` }));
+  }
+}

@@ -1,0 +1,375 @@
+import type { LaunchShape } from "../../driver/api.ts";
+import type { CompiledKernel } from "../compile/kernel.ts";
+import { dynamicSharedOffset } from "../compile/kernel.ts";
+import { exited, localWindow, memoryMap, sharedWindow, waiting, warpSlots, windowBytes } from "../memory-map.ts";
+import type { Instruction } from "../ptx/ast.ts";
+import { wasm } from "../wasm/host.ts";
+import { Barriers, isBarrier } from "./barriers.ts";
+import { describePlace, kernelFault, type ThreadPlace } from "./faults.ts";
+import { fma64 } from "./fma64.ts";
+import { MatrixFault, matrixOps } from "./matrix-ops.ts";
+import { type CollectiveRun, OperandReader } from "./operands.ts";
+import type { LinearMemory } from "./views.ts";
+import { warpOps } from "./warp-ops.ts";
+import { wmmaOps } from "./wmma-ops.ts";
+
+/** What a device lends its kernels. */
+export interface KernelHost {
+  readonly memory: LinearMemory;
+  readonly deviceBase: bigint;
+  /** The linear address for one in host memory or on another device; undefined when there is nothing. */
+  foreign(address: bigint, bytes: number): number | undefined;
+  /** Names the allocation that lies nearest to an address. */
+  describeAddress(address: bigint): string;
+  /** Only with checks: throws for what is not allowed. Undefined without. */
+  readonly checkAccess:
+    | ((address: bigint, bytes: number, write: boolean, report: (detail: string) => never) => void)
+    | undefined;
+}
+
+type RegionFunction = (warp: number, frames: number, entry: number) => number;
+
+interface Collective {
+  readonly instruction: Instruction;
+  readonly next: number;
+  readonly follower: number | undefined;
+  /** Undefined for barriers of the block. */
+  readonly run: CollectiveRun | undefined;
+  readonly mask: ((memory: LinearMemory, warp: number, lane: number) => number) | undefined;
+}
+
+/** A kernel bound to a device's memory. One launch runs at a time: blocks in order, and in a block warps in order. */
+export class KernelInstance {
+  readonly kernel: CompiledKernel;
+  readonly #host: KernelHost;
+  readonly #regions: readonly RegionFunction[];
+  readonly #collectives: readonly Collective[];
+  /** The area of the warp that runs. */
+  #warp = 0;
+  #block: [number, number, number] = [0, 0, 0];
+
+  constructor(kernel: CompiledKernel, host: KernelHost) {
+    this.kernel = kernel;
+    this.#host = host;
+    const instance = new wasm.Instance(kernel.wasm, { env: this.#imports() });
+    const count = Math.max(...kernel.regionOf) + 1;
+    this.#regions = Array.from({ length: count }, (_, i) => instance.exports[`r${i}`] as RegionFunction);
+    this.#collectives = kernel.collectives.map(({ instruction, next, follower }) => {
+      const resolve = (address: bigint, bytes: number): number => {
+        const offset = address - host.deviceBase;
+        if (offset >= 0n && offset < BigInt(host.memory.bytes)) return Number(offset);
+        return this.#resolve(address, instruction, 0, 0, bytes);
+      };
+      const reader = new OperandReader(instruction, kernel.entry.name, kernel.homes, resolve);
+      if (isBarrier(instruction)) return { instruction, next, follower, run: undefined, mask: undefined };
+      const make = warpOps[instruction.name] ?? matrixOps[instruction.name] ?? wmmaOps[instruction.name];
+      const isWarpBarrier = instruction.name === "bar" || instruction.name === "barrier";
+      if (!make && !isWarpBarrier) reader.unsupported();
+      const run = make ? make(reader) : () => {};
+      return { instruction, next, follower, run, mask: memberMask(reader) };
+    });
+  }
+
+  /** Runs every block. `parameters` is written to parameter memory first. Throws CudaError for what the kernel does wrong. */
+  run(shape: LaunchShape, parameters: Uint8Array): void {
+    const { memory } = this.#host;
+    const { entry, warpBytes } = this.kernel;
+    const { grid, block } = shape;
+    const threads = block[0] * block[1] * block[2];
+    const warps = Math.ceil(threads / 32);
+    const frameBytes = (entry.localBytes + 15) & ~15;
+    if (
+      warps * warpBytes > memoryMap.warpsEnd - memoryMap.warps ||
+      warps * 32 * frameBytes > memoryMap.localsEnd - memoryMap.locals
+    ) {
+      throw kernelFault(
+        "CUDA_ERROR_LAUNCH_FAILED",
+        `${entry.name}: a block of ${threads} threads needs more registers or local memory than sim has`,
+      );
+    }
+    memory.u8.set(parameters, memoryMap.parameters);
+    memory.i32.set(grid, memoryMap.gridShape >>> 2);
+    memory.i32.set(block, memoryMap.blockShape >>> 2);
+    memory.u64[memoryMap.limit >>> 3] = BigInt(memory.bytes);
+    const shared = (dynamicSharedOffset(entry) + shape.sharedBytes + 15) & ~15;
+    memory.i32[memoryMap.sharedBytes >>> 2] = shared;
+    memory.i32[memoryMap.dynamicSharedBytes >>> 2] = shape.sharedBytes;
+    this.#writeThreads(block, threads, warps);
+    const at = memoryMap.blockIndex >>> 2;
+    for (let z = 0; z < grid[2]; z++) {
+      for (let y = 0; y < grid[1]; y++) {
+        for (let x = 0; x < grid[0]; x++) {
+          const { i32 } = memory;
+          i32[at] = x;
+          i32[at + 1] = y;
+          i32[at + 2] = z;
+          this.#block = [x, y, z];
+          // What a block finds in shared memory is arbitrary: NaN in every float type.
+          memory.u8.fill(0xff, memoryMap.shared, memoryMap.shared + shared);
+          this.#runBlock(threads, warps, frameBytes);
+        }
+      }
+    }
+  }
+
+  #writeThreads(block: readonly [number, number, number], threads: number, warps: number): void {
+    const { i32 } = this.#host.memory;
+    for (let t = 0; t < warps * 32; t++) {
+      const at = (memoryMap.warps + (t >>> 5) * this.kernel.warpBytes) / 4 + (t & 31);
+      if (t >= threads) continue;
+      i32[at + warpSlots.threadX / 4] = t % block[0];
+      i32[at + warpSlots.threadY / 4] = Math.floor(t / block[0]) % block[1];
+      i32[at + warpSlots.threadZ / 4] = Math.floor(t / (block[0] * block[1]));
+      i32[at + warpSlots.warp / 4] = t >>> 5;
+    }
+  }
+
+  #runBlock(threads: number, warps: number, frameBytes: number): void {
+    const { warpBytes } = this.kernel;
+    const { memory } = this.#host;
+    for (let w = 0; w < warps; w++) {
+      const at = (memoryMap.warps + w * warpBytes) >>> 2;
+      const lanes = Math.min(32, threads - 32 * w);
+      memory.i32.fill(0, at, at + lanes);
+      memory.i32.fill(exited, at + lanes, at + 32);
+    }
+    const barriers = new Barriers(this.kernel, memory, warps);
+    for (;;) {
+      for (let w = 0; w < warps; w++) {
+        const area = memoryMap.warps + w * warpBytes;
+        this.#runWarp(area, memoryMap.locals + w * 32 * frameBytes);
+      }
+      const stuck = barriers.release();
+      if (stuck === "done") return;
+      if (stuck !== "released") this.#deadlock(stuck.warp, stuck.lane);
+    }
+  }
+
+  /** Runs a warp until all its lanes have exited or wait at barriers of the block. */
+  #runWarp(area: number, frames: number): void {
+    this.#warp = area;
+    const { memory } = this.#host;
+    const { regionOf } = this.kernel;
+    const at = area >>> 2;
+    let state = -1;
+    for (;;) {
+      if (state >= waiting && state !== exited) {
+        // All lanes are at the same instruction.
+        let lanes = 0;
+        for (let lane = 0; lane < 32; lane++) if (memory.i32[at + lane] !== exited) lanes |= 1 << lane;
+        let collective = this.#collectives[state - waiting]!;
+        if (!collective.run || this.#required(collective, lanes) !== lanes) {
+          const next = this.#runGroups(at, area);
+          if (next < 0) return;
+          state = this.#regions[regionOf[next]!]!(area, frames, -1);
+          continue;
+        }
+        for (;;) {
+          this.#collect(collective, area, lanes);
+          if (collective.follower === undefined) break;
+          const follower = this.#collectives[collective.follower]!;
+          if (!follower.run || this.#required(follower, lanes) !== lanes) {
+            for (let lane = 0; lane < 32; lane++) {
+              if ((lanes >>> lane) & 1) memory.i32[at + lane] = waiting + collective.follower;
+            }
+            break;
+          }
+          collective = follower;
+        }
+        if (collective.follower !== undefined) {
+          state = waiting + collective.follower;
+          continue;
+        }
+        state = this.#regions[regionOf[collective.next]!]!(area, frames, collective.next);
+        continue;
+      }
+      if (state === exited) return;
+      // Lanes differ, or nothing is known yet: run those that can, then those that meet.
+      const next = this.#runGroups(at, area);
+      if (next < 0) return;
+      state = this.#regions[regionOf[next]!]!(area, frames, -1);
+    }
+  }
+
+  /** Lanes that an instruction of the lane `first` waits for, of those that live. */
+  #required(collective: Collective, live: number): number {
+    if (!collective.mask) return live;
+    const first = 31 - Math.clz32(live & -live);
+    return collective.mask(this.#host.memory, this.#warp, first) & live;
+  }
+
+  /**
+   * A fragment that some lane is to run, after doing the collective instructions whose lanes are all there; -1 when all
+   * live lanes wait at barriers of the block.
+   */
+  #runGroups(at: number, area: number): number {
+    const { memory } = this.#host;
+    for (;;) {
+      const groups = new Map<number, number>();
+      let live = 0;
+      for (let lane = 0; lane < 32; lane++) {
+        const state = memory.i32[at + lane]!;
+        if (state === exited) continue;
+        if (state < waiting) return state;
+        live |= 1 << lane;
+        groups.set(state, (groups.get(state) ?? 0) | (1 << lane));
+      }
+      let done = false;
+      let blocked = 0;
+      for (const [state, lanes] of groups) {
+        const collective = this.#collectives[state - waiting]!;
+        if (!collective.run) {
+          blocked |= lanes;
+          continue;
+        }
+        const first = 31 - Math.clz32(lanes & -lanes);
+        const wanted = collective.mask ? collective.mask(memory, area, first) & live : lanes;
+        if ((wanted & ~lanes) !== 0 || wanted === 0) continue;
+        this.#collect(collective, area, wanted);
+        for (let lane = 0; lane < 32; lane++) if ((wanted >>> lane) & 1) memory.i32[at + lane] = collective.next;
+        done = true;
+      }
+      if (done) continue;
+      if (blocked === live) return -1;
+      const lost = [...groups].find(([state]) => this.#collectives[state - waiting]!.run);
+      const collective = this.#collectives[lost![0] - waiting]!;
+      const lane = 31 - Math.clz32(lost![1] & -lost![1]);
+      throw kernelFault(
+        "CUDA_ERROR_LAUNCH_TIMEOUT",
+        `${this.#describe(collective.instruction, lane)} waits for lanes of its warp that never come (member mask ${hex(
+          collective.mask?.(memory, area, lane) ?? -1,
+        )}, there ${hex(lost![1])})`,
+      );
+    }
+  }
+
+  #collect(collective: Collective, area: number, lanes: number): void {
+    try {
+      collective.run!(this.#host.memory, area, lanes);
+    } catch (cause) {
+      if (!(cause instanceof MatrixFault)) throw cause;
+      const name = (cause.address & 15) !== 0 ? "CUDA_ERROR_MISALIGNED_ADDRESS" : "CUDA_ERROR_ILLEGAL_ADDRESS";
+      const where = this.#describe(collective.instruction, cause.lane);
+      throw kernelFault(name, `${where}: shared address ${cause.address} ${this.#sharedRange(cause.address, 16)}`);
+    }
+  }
+
+  #deadlock(warp: number, lane: number): never {
+    this.#warp = memoryMap.warps + warp * this.kernel.warpBytes;
+    const state = this.#host.memory.i32[(this.#warp >>> 2) + lane]!;
+    const { instruction } = this.#collectives[state - waiting]!;
+    throw kernelFault(
+      "CUDA_ERROR_LAUNCH_TIMEOUT",
+      `${this.#describe(instruction, lane)} waits for threads of its block that never come`,
+    );
+  }
+
+  #place(lane: number): ThreadPlace {
+    const { i32 } = this.#host.memory;
+    const at = (this.#warp >>> 2) + lane;
+    const of = (slot: number) => i32[at + slot / 4]!;
+    return {
+      block: this.#block,
+      thread: [of(warpSlots.threadX), of(warpSlots.threadY), of(warpSlots.threadZ)],
+    };
+  }
+
+  #describe(instruction: Instruction, lane: number): string {
+    return describePlace(this.kernel.entry.name, this.kernel.module, instruction, this.#place(lane));
+  }
+
+  #sharedRange(address: number, bytes: number): string {
+    const size = this.#host.memory.i32[memoryMap.sharedBytes >>> 2]!;
+    return address % bytes === 0 ? `is outside of the block's ${size} bytes` : `is not a multiple of ${bytes}`;
+  }
+
+  #imports(): Readonly<Record<string, unknown>> {
+    const { sites } = this.kernel;
+    return {
+      memory: this.#host.memory.memory,
+      resolve: (address: bigint, site: number, lane: number, frame: number) =>
+        this.#resolve(address, sites[site]!, lane, frame),
+      fault: (address: number, site: number, lane: number) => {
+        const instruction = sites[site]!;
+        const bytes = accessBytes(instruction);
+        const name = address % bytes === 0 ? "CUDA_ERROR_ILLEGAL_ADDRESS" : "CUDA_ERROR_MISALIGNED_ADDRESS";
+        const range = instruction.modifiers.includes("local")
+          ? `is not inside the thread's ${this.kernel.entry.localBytes} bytes of local memory`
+          : `of shared memory ${this.#sharedRange(address, bytes)}`;
+        throw kernelFault(name, `${this.#describe(instruction, lane)}: address ${address} ${range}`);
+      },
+      check: (address: bigint, site: number, lane: number) => {
+        const instruction = sites[site]!;
+        const writes = instruction.name === "st" || instruction.name === "red" || instruction.name === "atom";
+        this.#host.checkAccess?.(BigInt.asUintN(64, address), accessBytes(instruction), writes, (detail) => {
+          throw kernelFault("CUDA_ERROR_ILLEGAL_ADDRESS", `${this.#describe(instruction, lane)}: ${detail}`);
+        });
+      },
+      trap: (site: number, lane: number) => {
+        throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", `${this.#describe(sites[site]!, lane)}: the kernel trapped`);
+      },
+      fma64,
+      lg2: Math.log2,
+      sin: Math.sin,
+      cos: Math.cos,
+      tanh: Math.tanh,
+      clock: () => process.hrtime.bigint(),
+    };
+  }
+
+  /** Addresses that the fast path refused: generic windows, host memory, other devices; the rest are faults. */
+  #resolve(
+    signed: bigint,
+    instruction: Instruction,
+    lane: number,
+    frame: number,
+    bytes: number = accessBytes(instruction),
+  ): number {
+    const address = BigInt.asUintN(64, signed);
+    const where = () => this.#describe(instruction, lane);
+    const hexAddress = `0x${address.toString(16)}`;
+    if (address % BigInt(bytes) !== 0n) {
+      throw kernelFault(
+        "CUDA_ERROR_MISALIGNED_ADDRESS",
+        `${where()}: address ${hexAddress} is not a multiple of ${bytes}`,
+      );
+    }
+    for (const [window, base, size] of [
+      [sharedWindow, memoryMap.shared, this.#host.memory.i32[memoryMap.sharedBytes >>> 2]!],
+      [localWindow, frame, this.kernel.entry.localBytes],
+    ] as const) {
+      if (address >= window && address < window + windowBytes) {
+        const offset = Number(address - window);
+        if (offset + bytes <= size) return base + offset;
+      }
+    }
+    const found = this.#host.foreign(address, bytes);
+    if (found !== undefined) return found;
+    throw kernelFault(
+      "CUDA_ERROR_ILLEGAL_ADDRESS",
+      `${where()}: address ${hexAddress} ${this.#host.describeAddress(address)}`,
+    );
+  }
+}
+
+function hex(mask: number): string {
+  return `0x${(mask >>> 0).toString(16).padStart(8, "0")}`;
+}
+
+/** What an access instruction moves for one lane. */
+function accessBytes(instruction: Instruction): number {
+  if (instruction.name === "cp") return Number((instruction.operands[2] as { value: bigint }).value);
+  const vector = instruction.modifiers.find((m) => /^v[248]$/.test(m));
+  const type = instruction.modifiers.findLast((m) => /^[busf]\d+$|^bf?16/.test(m)) ?? "b32";
+  const bits = Number(/(\d+)(x2)?$/.exec(type)![1]) * (type.endsWith("x2") ? 2 : 1);
+  return (bits / 8) * (vector ? Number(vector.slice(1)) : 1);
+}
+
+/** The operand that names the lanes which take part. */
+function memberMask(reader: OperandReader): Collective["mask"] {
+  const { name, modifiers, operands } = reader.instruction;
+  if (name === "bar" || name === "barrier") return reader.reader(reader.at(0));
+  if (!modifiers.includes("sync") || ["mma", "ldmatrix", "stmatrix", "wmma", "movmatrix"].includes(name))
+    return undefined;
+  return reader.reader(operands.at(-1)!);
+}

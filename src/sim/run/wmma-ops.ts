@@ -1,0 +1,157 @@
+import { memoryMap } from "../memory-map.ts";
+import { type ElementType, elementTypes } from "./element-types.ts";
+import { fromHalf, toHalf } from "./half.ts";
+import { MatrixFault } from "./matrix-ops.ts";
+import type { CollectiveRun, OperandReader } from "./operands.ts";
+import type { LinearMemory } from "./views.ts";
+
+/**
+ * Warp-level matrix instructions whose fragments are opaque: here lane l holds the elements l*n to l*n + n - 1 of its
+ * matrix, A and the accumulator row by row, B column by column; where a fragment has room for more, they repeat.
+ */
+
+const accumulatorTypes: Readonly<Record<string, ElementType>> = {
+  f16: elementTypes.f16!,
+  f32: { bits: 32, read: (word) => word },
+  s32: { bits: 32, read: (word) => word },
+};
+
+interface Shape {
+  readonly M: number;
+  readonly N: number;
+  readonly K: number;
+}
+
+function shapeOf(o: OperandReader): Shape {
+  const found = o.instruction.modifiers.map((m) => /^m(\d+)n(\d+)k(\d+)$/.exec(m)).find((m) => m !== null);
+  if (!found) return o.unsupported();
+  return { M: Number(found[1]), N: Number(found[2]), K: Number(found[3]) };
+}
+
+/** Where element `slot` of a lane's fragment lies in its matrix. */
+function elementIndex(lane: number, slot: number, elements: number): number {
+  const perLane = elements / 32;
+  return lane * perLane + (slot % perLane);
+}
+
+/** wmma.load and wmma.store, for shared and global memory; element sizes of 8, 16 and 32 bits. */
+function move(o: OperandReader): CollectiveRun {
+  const { modifiers } = o.instruction;
+  const isLoad = modifiers[0] === "load";
+  const matrix = modifiers[1] ?? "";
+  const { M, N, K } = shapeOf(o);
+  const [rows, columns] = matrix === "a" ? [M, K] : matrix === "b" ? [K, N] : [M, N];
+  const type = elementTypes[modifiers.at(-1)!] ?? accumulatorTypes[modifiers.at(-1)!];
+  const address = o.at(isLoad ? 1 : 0);
+  if (!type || type.bits < 8 || address.kind !== "address") return o.unsupported();
+  const { base, offset } = address;
+  if (!base || !("register" in base)) return o.unsupported("an address that is not in a register");
+  const place = o.place({ kind: "register", register: base.register });
+  const homes = o.homesOf(o.at(isLoad ? 0 : 1));
+  const byRow = modifiers.includes("row");
+  const isShared = modifiers.includes("shared");
+  const strideOperand = o.instruction.operands[2];
+  const stride = strideOperand ? o.reader(strideOperand) : () => (byRow ? columns : rows);
+  const bytes = type.bits / 8;
+  const perWord = 4 / bytes;
+
+  const begin = (memory: LinearMemory, warp: number): number => {
+    if ("value" in place) return o.unsupported();
+    const at = place.wide ? memory.u64[(warp + place.home) >>> 3]! : BigInt(memory.u32[(warp + place.home) >>> 2]!);
+    const from = at + BigInt(offset);
+    if (!isShared) return o.resolve(from, bytes);
+    return memoryMap.shared + Number(BigInt.asUintN(32, from));
+  };
+  return (memory, warp) => {
+    const { u8 } = memory;
+    const first = begin(memory, warp);
+    const step = stride(memory, warp, 0);
+    if (isShared) {
+      const span = ((byRow ? rows : columns) - 1) * step + (byRow ? columns : rows);
+      const end = first - memoryMap.shared + span * bytes;
+      if (end > memory.i32[memoryMap.sharedBytes >>> 2]!) throw new MatrixFault(0, first - memoryMap.shared);
+    }
+    for (let lane = 0; lane < 32; lane++) {
+      for (let slot = 0; slot < homes.length * perWord; slot++) {
+        const index = elementIndex(lane, slot, rows * columns);
+        const [row, column] =
+          matrix === "b" ? [index % rows, Math.floor(index / rows)] : [Math.floor(index / columns), index % columns];
+        const there = first + bytes * (byRow ? row * step + column : column * step + row);
+        const here = warp + homes[Math.floor(slot / perWord)]! + 4 * lane + bytes * (slot % perWord);
+        for (let i = 0; i < bytes; i++) {
+          if (isLoad) u8[here + i] = u8[there + i]!;
+          else u8[there + i] = u8[here + i]!;
+        }
+      }
+    }
+  };
+}
+
+/** Unpacks a fragment into its matrix. */
+function gather(
+  memory: LinearMemory,
+  warp: number,
+  homes: readonly number[],
+  type: ElementType,
+  into: Float64Array,
+): void {
+  const perWord = 32 / type.bits;
+  for (let lane = 0; lane < 32; lane++) {
+    for (let slot = 0; slot < homes.length * perWord; slot++) {
+      const word = memory.i32[((warp + homes[Math.floor(slot / perWord)]!) >>> 2) + lane]!;
+      into[elementIndex(lane, slot, into.length)] = type.read(word, slot % perWord);
+    }
+  }
+}
+
+/** D = A B + C, summed in double and rounded once. */
+function multiply(o: OperandReader): CollectiveRun {
+  const { modifiers } = o.instruction;
+  const { M, N, K } = shapeOf(o);
+  const shapeAt = modifiers.findIndex((m) => /^m\d+n\d+k\d+$/.test(m));
+  const types = modifiers.slice(shapeAt + 1).filter((m) => m in elementTypes || m in accumulatorTypes);
+  const dName = types[0] ?? "";
+  const cName = types.at(-1) ?? "";
+  const [aName, bName] = types.length === 4 ? [types[1]!, types[2]!] : ["f16", "f16"];
+  const [aType, bType] = [elementTypes[aName], elementTypes[bName]];
+  const [dType, cType] = [accumulatorTypes[dName], accumulatorTypes[cName]];
+  if (!aType || !bType || !dType || !cType || modifiers.includes("satfinite")) return o.unsupported();
+  const [dHomes, aHomes, bHomes, cHomes] = [0, 1, 2, 3].map((i) => o.homesOf(o.at(i))) as [
+    number[],
+    number[],
+    number[],
+    number[],
+  ];
+  const a = new Float64Array(M * K);
+  const b = new Float64Array(N * K);
+  const sums = new Float64Array(M * N);
+  const perLane = (M * N) / 32;
+  return (memory, warp) => {
+    const { f32, i32, u16 } = memory;
+    gather(memory, warp, aHomes, aType, a);
+    gather(memory, warp, bHomes, bType, b);
+    for (let lane = 0; lane < 32; lane++) {
+      for (let i = 0; i < perLane; i++) {
+        const index = lane * perLane + i;
+        const row = Math.floor(index / N) * K;
+        const column = (index % N) * K;
+        let sum = 0;
+        for (let k = 0; k < K; k++) sum += a[row + k]! * b[column + k]!;
+        if (cName === "f16") sum += fromHalf(u16[((warp + cHomes[i >>> 1]!) >>> 1) + 2 * lane + (i & 1)]!);
+        else sum += (cName === "f32" ? f32 : i32)[((warp + cHomes[i]!) >>> 2) + lane]!;
+        sums[index] = sum;
+      }
+    }
+    for (let lane = 0; lane < 32; lane++) {
+      for (let i = 0; i < perLane; i++) {
+        const sum = sums[lane * perLane + i]!;
+        if (dName === "f16") u16[((warp + dHomes[i >>> 1]!) >>> 1) + 2 * lane + (i & 1)] = toHalf(sum);
+        else (dName === "f32" ? f32 : i32)[((warp + dHomes[i]!) >>> 2) + lane] = sum;
+      }
+    }
+  };
+}
+
+export const wmmaOps: Readonly<Record<string, (o: OperandReader) => CollectiveRun>> = {
+  wmma: (o) => (o.instruction.modifiers[0] === "mma" ? multiply(o) : move(o)),
+};
