@@ -1,6 +1,7 @@
 /**
- * What GPU tests share. `cuda:0` is opened once per process; without one, `describeGpu` registers its tests as skipped,
- * and the reason is printed. LLCUDA_REQUIRE_GPU=1 turns a missing GPU into a failure (scripts/test-gpu.ts).
+ * What GPU tests share. The device is opened once per process: `cuda:0`, or what LLCUDA_TEST_DEVICE names, such as
+ * `sim:sm_80`. Without one, `describeGpu` registers its tests as skipped, and the reason is printed.
+ * LLCUDA_REQUIRE_GPU=1 turns a missing device into a failure (scripts/test-gpu.ts).
  */
 import { afterAll, describe } from "vitest";
 import type { DType, HostArray } from "../../src/base/dtype.ts";
@@ -9,13 +10,16 @@ import { type DevicePtr, ptrAdd } from "../../src/driver/api.ts";
 import type { Device } from "../../src/driver/device.ts";
 import type { DeviceBuffer } from "../../src/driver/memory.ts";
 import * as driver from "../../src/driver/open.ts";
+import { SimProvider } from "../../src/sim/provider.ts";
 import { toNumbers } from "./numerics.ts";
 
 export * from "./numerics.ts";
 
+driver.registerDevices(new SimProvider());
+
 function open(): { device: Device } | { reason: string } {
   try {
-    return { device: driver.openDevice("cuda:0") };
+    return { device: driver.openDevice(process.env.LLCUDA_TEST_DEVICE ?? "cuda:0") };
   } catch (error) {
     const missing = error instanceof DeviceError || error instanceof LibraryError;
     if (!missing || process.env.LLCUDA_REQUIRE_GPU === "1") throw error;
@@ -25,7 +29,7 @@ function open(): { device: Device } | { reason: string } {
 
 const opened = open();
 
-/** `cuda:0`, or undefined where there is none. */
+/** The device under test, or undefined where there is none. */
 export const gpu: Device | undefined = "device" in opened ? opened.device : undefined;
 /** Why there is no GPU. */
 export const gpuMissing: string | undefined = "reason" in opened ? opened.reason : undefined;
