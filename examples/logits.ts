@@ -1,17 +1,14 @@
 /**
- * Reading logits: how probable is each token of a text, and what would the model have written instead?
+ * Reading logits: how probable is each token of an answer, and what would the model have written instead?
  * Run: npx tsx examples/logits.ts
  */
 import { AutoModelForCausalLM, tidy } from "llcuda";
 
 using model = await AutoModelForCausalLM.fromPretrained("demo", { dtype: "float32" });
-const { ids } = model.tokenizer.applyChatTemplate(
-  [
-    { role: "user", content: "What is the capital of Poland?" },
-    { role: "assistant", content: "The capital of Poland is Rome." },
-  ],
-  { addGenerationPrompt: false },
-);
+const question = { role: "user", content: "What is the capital of Poland?" };
+const answer = { role: "assistant", content: "The capital of Poland is Rome." };
+const prompt = model.tokenizer.applyChatTemplate([question]).ids;
+const { ids } = model.tokenizer.applyChatTemplate([question, answer], { addGenerationPrompt: false });
 
 // Logits [T, V]: row t is what the model expects at position t + 1.
 using logits = await model.logits(ids);
@@ -22,7 +19,7 @@ const { probabilities, best } = tidy(() => ({
 
 const vocabulary = model.network.vocabSize;
 let logLikelihood = 0;
-for (let t = 0; t + 1 < ids.length; t++) {
+for (let t = prompt.length - 1; t + 1 < ids.length; t++) {
   const next = ids[t + 1] as number;
   const probability = Number(probabilities[t * vocabulary + next]);
   logLikelihood += Math.log(probability);
@@ -30,4 +27,4 @@ for (let t = 0; t + 1 < ids.length; t++) {
   const rather = JSON.stringify(model.tokenizer.decode([Number(best[t])]));
   console.log(`${token.padEnd(24)} ${(100 * probability).toFixed(2).padStart(6)} %   best: ${rather}`);
 }
-console.log(`perplexity ${Math.exp(-logLikelihood / (ids.length - 1)).toFixed(3)}`);
+console.log(`perplexity of the answer ${Math.exp(-logLikelihood / (ids.length - prompt.length)).toFixed(1)}`);
