@@ -1,6 +1,5 @@
 /**
- * Several prompts at once: the GPU reads the weights once for all of them. An answer does not depend on what else is
- * in the batch. Run: npx tsx examples/batch.ts
+ * Several prompts at once: the GPU reads the weights once for all of them. Run: npx tsx examples/batch.ts
  */
 import { AutoModelForCausalLM, type ChatMessage } from "llcuda";
 
