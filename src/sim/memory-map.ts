@@ -15,6 +15,8 @@ export const memoryMap = {
   dynamicSharedBytes: 4096 + 60,
   parameters: 8192,
   parameterBytes: 32 * 1024,
+  /** 16 rows of 8 floats: the second factor of the matrix product under way. */
+  matrix: 48 * 1024,
   shared: 64 * 1024,
   sharedCapacity: 256 * 1024,
   /** One area per warp of the running block: see `warpSlots`. */

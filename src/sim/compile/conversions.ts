@@ -40,7 +40,7 @@ function floatToInteger(g: LaneEmitter, from: PtxType, to: PtxType): void {
         .op(`${value}_eq` as Opcode, "select");
     }
   });
-  if (to.bytes < 4) clamp(g, to, true);
+  if (to.bytes < 4) clamp(g, to, to.kind === "signed");
 }
 
 /** Clamps the i32 on the stack, signed or not as `signed` says, to the range of a type of 8, 16 or 32 bits. */

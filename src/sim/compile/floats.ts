@@ -70,6 +70,19 @@ export function demote(g: LaneEmitter, mode: Rounding): void {
   }
 }
 
+/**
+ * Adds what `pushAddend` puts on the stack to the double there, to odd. Rounding down, opposite zeros and numbers that
+ * cancel give -0: that sum is formed of the negated addends.
+ */
+function sumToOdd(g: LaneEmitter, mode: Rounding, pushAddend: () => void): void {
+  const { c } = g;
+  if (mode === "rm") c.op("f64_neg");
+  pushAddend();
+  if (mode === "rm") c.op("f64_neg");
+  g.call("oddAdd");
+  if (mode === "rm") c.op("f64_neg");
+}
+
 /** Puts a float operand on the stack, flushed where the instruction says so. */
 export function pushFloat(g: LaneEmitter, operand: Operand, type: PtxType): void {
   g.push(operand, type);
@@ -144,13 +157,15 @@ function floatArithmetic(name: "add" | "sub" | "mul"): (g: LaneEmitter) => void 
       c.op(`${type.value}_${name}` as Opcode);
     } else {
       c.op("f64_promote_f32");
-      pushFloat(g, g.operand(2), type);
-      c.op("f64_promote_f32");
-      if (name === "mul") c.op("f64_mul");
-      else {
+      const second = (): void => {
+        pushFloat(g, g.operand(2), type);
+        c.op("f64_promote_f32");
         if (name === "sub") c.op("f64_neg");
-        g.call("oddAdd");
-      }
+      };
+      if (name === "mul") {
+        second();
+        c.op("f64_mul");
+      } else sumToOdd(g, mode, second);
       demote(g, mode);
     }
     popFloat(g, type);
@@ -182,9 +197,10 @@ function fusedMultiplyAdd(g: LaneEmitter): void {
       c.op("f64_promote_f32");
     }
     c.op("f64_mul");
-    pushFloat(g, g.operand(3), f32);
-    c.op("f64_promote_f32");
-    g.call("oddAdd");
+    sumToOdd(g, mode, () => {
+      pushFloat(g, g.operand(3), f32);
+      c.op("f64_promote_f32");
+    });
     demote(g, mode);
   }
   popFloat(g, type);

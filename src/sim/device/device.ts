@@ -62,10 +62,14 @@ export class SimDevice implements KernelHost {
     );
   }
 
-  /** Device memory as bytes. Throws CudaError for what is not inside one allocation. */
+  /** Device or pinned memory as bytes. Throws CudaError for what is not inside one allocation. */
   bytes(ptr: DevicePtr, bytes: number, symbol: string): Uint8Array {
     const offset = this.#offset(ptr);
     if (bytes === 0) return new Uint8Array(0);
+    const pinned = offset === undefined ? this.#host.find(ptr) : undefined;
+    if (pinned && ptr + BigInt(bytes) <= pinned.begin + BigInt(pinned.block.buffer.byteLength)) {
+      return new Uint8Array(pinned.block.buffer, Number(ptr - pinned.begin), bytes);
+    }
     if (offset === undefined || !this.arena.find(offset, bytes)) {
       const name = "CUDA_ERROR_INVALID_VALUE";
       throw simError(symbol, name, `${bytes} bytes at 0x${ptr.toString(16)} ${this.describeAddress(ptr)}`);

@@ -28,7 +28,7 @@ export function simAttributes(ordinal: number, totalMemory: number): DeviceAttri
   const { sharedOptin, sharedPerMultiprocessor, threads } = limits[target]!;
   return {
     name: `Software device ${target}`,
-    uuid: `SIM-00000000-0000-0000-0000-${String(ordinal).padStart(12, "0")}`,
+    uuid: `GPU-00000000-0000-0000-0000-${String(ordinal).padStart(12, "0")}`,
     totalMemory,
     capability: Number(target.slice(3)),
     multiprocessors,

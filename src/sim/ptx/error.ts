@@ -5,7 +5,7 @@ export class PtxError extends ModuleError {
   readonly line: number;
 
   constructor(module: string, line: number, detail: string) {
-    const message = `${module}, PTX line ${line}: ${detail}`;
+    const message = `${module}: PTX line ${line}: ${detail}`;
     super(message, message);
     this.line = line;
   }

@@ -27,6 +27,8 @@ interface Body {
 
 const specialRegisters =
   /^%(n?tid|n?ctaid|laneid|n?warpid|n?smid|gridid|lanemask_(eq|le|lt|ge|gt)|clock(_hi|64)?|globaltimer(_lo|_hi)?|pm\d+|envreg\d+|\w*cluster\w*|\w+_smem\w*|current_graph_exec)$/;
+/** Types of instructions that are not implemented, which is another error than a type that does not exist. */
+const rareTypes = new Set(["b128", "u4", "s4", "b1"]);
 const spaces = new Set(["param", "shared", "global", "const", "local"]);
 
 class Parser {
@@ -275,7 +277,14 @@ class Parser {
     const opcode = this.#next();
     if (opcode.kind !== "word") this.#fail(`expected an instruction, found ${JSON.stringify(opcode.text)}`, opcode);
     const modifiers: string[] = [];
-    while (this.#peek().kind === "dotted") modifiers.push(this.#next().text.slice(1));
+    while (this.#peek().kind === "dotted") {
+      const token = this.#next();
+      const modifier = token.text.slice(1);
+      if (/^[busf]\d+$/.test(modifier) && !ptxType(modifier) && !rareTypes.has(modifier)) {
+        this.#fail(`there is no type ${token.text}`, token);
+      }
+      modifiers.push(modifier);
+    }
     const operands: Operand[] = [];
     if (!this.#accept(";")) {
       const isBranch = opcode.text === "bra";

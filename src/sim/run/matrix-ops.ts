@@ -92,6 +92,18 @@ function multiply(o: OperandReader): CollectiveRun {
   const packed = dType === "f16";
   if (aHomes.length * perWord * 32 !== M * K || bHomes.length * perWord * 32 !== 8 * K)
     o.unsupported("its fragments have other sizes");
+  if (
+    M === 16 &&
+    dType === "f32" &&
+    aName === bName &&
+    (aName === "f16" || aName === "bf16") &&
+    (K === 8 || K === 16)
+  ) {
+    const name = `${aName}k${K}` as const;
+    return (memory, warp) => {
+      memory.matrixUnit[name](warp, aHomes, bHomes, cHomes, dHomes);
+    };
+  }
   const a = new Float64Array(M * K);
   const b = new Float64Array(8 * K);
   const saturates = o.has("satfinite");

@@ -1,4 +1,4 @@
-import { type Opcode, opcodes, saturating, type ValueType, valueTypes } from "./opcodes.ts";
+import { type Opcode, opcodes, saturating, type ValueType, valueTypes, vectorOpcodes } from "./opcodes.ts";
 
 const scratch = new DataView(new ArrayBuffer(8));
 
@@ -9,7 +9,7 @@ export class Code {
   readonly bytes: number[] = [];
   readonly locals: ValueType[] = [];
   /** Free temporaries by type. */
-  readonly #free: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [] };
+  readonly #free: Record<ValueType, number[]> = { i32: [], i64: [], f32: [], f64: [], v128: [] };
 
   constructor(parameters: readonly ValueType[], result?: ValueType) {
     this.parameters = parameters;
@@ -36,6 +36,15 @@ export class Code {
 
   saturate(name: keyof typeof saturating): this {
     this.bytes.push(0xfc, saturating[name]);
+    return this;
+  }
+
+  /** A vector operation; loads, stores and lane operations take their offset or lane as `immediates`. */
+  vector(name: keyof typeof vectorOpcodes, ...immediates: readonly number[]): this {
+    this.bytes.push(0xfd);
+    this.index(vectorOpcodes[name]);
+    if (name === "v128_load" || name === "v128_store" || name === "v128_store32_lane") this.bytes.push(0);
+    for (const immediate of immediates) this.index(immediate);
     return this;
   }
 

@@ -170,5 +170,26 @@ export const saturating = {
   i64_trunc_sat_f64_u: 7,
 } as const;
 
-export const valueTypes = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c } as const;
+/** Opcodes behind the prefix 0xfd. */
+export const vectorOpcodes = {
+  v128_load: 0x00,
+  v128_store: 0x0b,
+  i32x4_splat: 0x11,
+  f32x4_splat: 0x13,
+  f32x4_extract_lane: 0x1f,
+  i32x4_eq: 0x37,
+  f32x4_lt: 0x43,
+  v128_and: 0x4e,
+  v128_or: 0x50,
+  v128_any_true: 0x53,
+  v128_store32_lane: 0x5a,
+  i32x4_all_true: 0xa3,
+  i32x4_shl: 0xab,
+  i32x4_shr_u: 0xad,
+  f32x4_abs: 0xe0,
+  f32x4_add: 0xe4,
+  f32x4_mul: 0xe6,
+} as const;
+
+export const valueTypes = { i32: 0x7f, i64: 0x7e, f32: 0x7d, f64: 0x7c, v128: 0x7b } as const;
 export type ValueType = keyof typeof valueTypes;

@@ -1,0 +1,192 @@
+import { maximumPages, memoryMap } from "../memory-map.ts";
+import { Code } from "../wasm/code.ts";
+import { type WasmMemory, type WasmModule, wasm } from "../wasm/host.ts";
+import { encodeModule } from "../wasm/module.ts";
+
+type MatrixFunction = (
+  warp: number,
+  a: readonly number[],
+  b: readonly number[],
+  c: readonly number[],
+  d: readonly number[],
+) => void;
+
+/** mma.m16n8k8 and m16n8k16 with float sums, by the type of the factors. */
+export interface MatrixUnit {
+  readonly f16k8: MatrixFunction;
+  readonly f16k16: MatrixFunction;
+  readonly bf16k8: MatrixFunction;
+  readonly bf16k16: MatrixFunction;
+}
+
+let compiled: WasmModule | undefined;
+
+/** The matrix products that kernels use most, in WebAssembly's vector instructions, on one device's memory. */
+export function instantiateMatrixUnit(memory: WasmMemory): MatrixUnit {
+  compiled ??= new wasm.Module(
+    encodeModule(
+      [],
+      (["f16", "bf16"] as const).flatMap((type) =>
+        ([8, 16] as const).map((k) => ({ code: product(type, k), exportName: `${type}k${k}` })),
+      ),
+      maximumPages,
+    ),
+  );
+  const { exports } = new wasm.Instance(compiled, { env: { memory } });
+  const wide = (name: string): MatrixFunction => {
+    const run = exports[name] as (...addresses: number[]) => void;
+    return (w, a, b, c, d) =>
+      run(
+        w + a[0]!,
+        w + a[1]!,
+        w + a[2]!,
+        w + a[3]!,
+        w + b[0]!,
+        w + b[1]!,
+        w + c[0]!,
+        w + c[1]!,
+        w + c[2]!,
+        w + c[3]!,
+        w + d[0]!,
+        w + d[1]!,
+        w + d[2]!,
+        w + d[3]!,
+      );
+  };
+  const narrow = (name: string): MatrixFunction => {
+    const run = exports[name] as (...addresses: number[]) => void;
+    return (w, a, b, c, d) =>
+      run(
+        w + a[0]!,
+        w + a[1]!,
+        w + b[0]!,
+        w + c[0]!,
+        w + c[1]!,
+        w + c[2]!,
+        w + c[3]!,
+        w + d[0]!,
+        w + d[1]!,
+        w + d[2]!,
+        w + d[3]!,
+      );
+  };
+  return { f16k8: narrow("f16k8"), f16k16: wide("f16k16"), bf16k8: narrow("bf16k8"), bf16k16: wide("bf16k16") };
+}
+
+/**
+ * D = A B + C on fragments in a warp's area; parameters are the addresses of their registers in order. Four lanes of a
+ * register are four pairs of one row of A (or one column of B): the pairs' lower and upper halves become two vectors,
+ * which orders the inner index as 0 2 4 6 1 3 5 7; B is stored in the same order, its columns as C has them in its two
+ * registers, 0 2 4 6 and 1 3 5 7. Rows of A that are zero leave C as it is when B is finite: the padding of small
+ * batches. Sums are rounded to float after each product.
+ */
+function product(type: "f16" | "bf16", K: 8 | 16): Code {
+  const groups = K / 8;
+  const c = new Code(Array<"i32">(2 * groups + groups + 8).fill("i32"));
+  const aAt = (r: number) => r;
+  const bAt = (r: number) => 2 * groups + r;
+  const cAt = (r: number) => 3 * groups + r;
+  const dAt = (r: number) => 3 * groups + 4 + r;
+  const [word, x, magnitude] = [c.local("v128"), c.local("v128"), c.local("v128")];
+  const finite = c.local("v128");
+  const allFinite = c.local("i32");
+  const row = c.local("i32");
+
+  /** The lower or upper halves of `word` as floats. */
+  const halves = (upper: boolean): void => {
+    if (type === "bf16") {
+      c.get(word);
+      if (upper)
+        c.i32(0xffff0000 | 0)
+          .vector("i32x4_splat")
+          .vector("v128_and");
+      else c.i32(16).vector("i32x4_shl");
+      return;
+    }
+    c.get(word);
+    if (upper) c.i32(16).vector("i32x4_shr_u");
+    c.set(x);
+    c.get(x).i32(0x7fff).vector("i32x4_splat").vector("v128_and").i32(13).vector("i32x4_shl").set(magnitude);
+    // Infinity and NaN keep all their bits and get the largest exponent; the rest is 2^112 too small.
+    c.get(magnitude).f32(0x77800000n).vector("f32x4_splat").vector("f32x4_mul");
+    c.get(magnitude).i32(0x0f800000).vector("i32x4_splat").vector("v128_and").i32(0x0f800000).vector("i32x4_splat");
+    c.vector("i32x4_eq").i32(0x7f800000).vector("i32x4_splat").vector("v128_and").vector("v128_or");
+    c.get(x).i32(0x8000).vector("i32x4_splat").vector("v128_and").i32(16).vector("i32x4_shl").vector("v128_or");
+  };
+
+  c.i32(-1).vector("i32x4_splat").set(finite);
+  const value = c.local("v128");
+  for (let r = 0; r < groups; r++) {
+    for (let n = 0; n < 8; n++) {
+      c.get(bAt(r))
+        .vector("v128_load", 16 * n)
+        .set(word);
+      for (const upper of [false, true]) {
+        halves(upper);
+        c.set(value);
+        c.get(finite).get(value).vector("f32x4_abs").f32(0x7f800000n).vector("f32x4_splat").vector("f32x4_lt");
+        c.vector("v128_and").set(finite);
+        const column = n % 2 === 0 ? n / 2 : 4 + (n - 1) / 2;
+        for (let t = 0; t < 4; t++) {
+          const slot = 8 * r + (upper ? 4 : 0) + t;
+          c.i32(0)
+            .get(value)
+            .vector("v128_store32_lane", memoryMap.matrix + 32 * slot + 4 * column, t);
+        }
+      }
+    }
+  }
+  c.get(finite).vector("i32x4_all_true").set(allFinite);
+
+  const factors = Array.from({ length: 2 * groups }, () => c.local("v128"));
+  const [even, odd, scale] = [c.local("v128"), c.local("v128"), c.local("v128")];
+  for (const band of [0, 1]) {
+    c.i32(0).set(row).block("loop");
+    const at = (local: number) => c.get(local).get(row).op("i32_add");
+    for (let r = 0; r < groups; r++) {
+      at(aAt(band + 2 * r))
+        .vector("v128_load", 0)
+        .set(word);
+      halves(false);
+      c.set(factors[2 * r]!);
+      halves(true);
+      c.set(factors[2 * r + 1]!);
+    }
+    at(cAt(2 * band))
+      .vector("v128_load", 0)
+      .set(even);
+    at(cAt(2 * band + 1))
+      .vector("v128_load", 0)
+      .set(odd);
+    factors.forEach((local, i) => {
+      c.get(local);
+      if (i > 0) c.vector("v128_or");
+    });
+    c.vector("v128_any_true").get(allFinite).op("i32_eqz", "i32_or").block("if");
+    for (let slot = 0; slot < K; slot++) {
+      c.get(factors[slot >>> 2]!)
+        .vector("f32x4_extract_lane", slot & 3)
+        .vector("f32x4_splat")
+        .set(scale);
+      for (const [sum, offset] of [
+        [even, 0],
+        [odd, 16],
+      ] as const) {
+        c.get(sum)
+          .get(scale)
+          .i32(0)
+          .vector("v128_load", memoryMap.matrix + 32 * slot + offset);
+        c.vector("f32x4_mul").vector("f32x4_add").set(sum);
+      }
+    }
+    c.end();
+    at(dAt(2 * band))
+      .get(even)
+      .vector("v128_store", 0);
+    at(dAt(2 * band + 1))
+      .get(odd)
+      .vector("v128_store", 0);
+    c.get(row).i32(16).op("i32_add").tee(row).i32(128).op("i32_lt_u").brIf(0).end();
+  }
+  return c;
+}
