@@ -36,6 +36,7 @@ KERNEL_NAME(scalar_t* out, const float* partial, const float* stats, const i32* 
 
   // ---- sum them -----------------------------------------------------------------------------------------------------
   out += (i64(seq.first_token + i) * heads + head) * head_dim;
+#pragma unroll 1
   for (int column = threadIdx.x; column < head_dim; column += THREADS) {
     const float* values = partial + first * head_dim + column;
     float result = 0.0f;

@@ -41,16 +41,6 @@ __device__ __forceinline__ Raw8 load8(const scalar_t* p) {
 }
 __device__ __forceinline__ float element(const Raw8& r, int i) { return to_float(r.part[i / VEC].v[i % VEC]); }
 
-// Sum over the `lanes` threads that share a key; each gets it.
-__device__ __forceinline__ float sum_over_lanes(float x, int lanes) {
-  if (lanes > 16) x += __shfl_xor_sync(WARP, x, 16);
-  if (lanes > 8) x += __shfl_xor_sync(WARP, x, 8);
-  if (lanes > 4) x += __shfl_xor_sync(WARP, x, 4);
-  if (lanes > 2) x += __shfl_xor_sync(WARP, x, 2);
-  if (lanes > 1) x += __shfl_xor_sync(WARP, x, 1);
-  return x;
-}
-
 // Running softmax of the rows over the keys that a thread has seen, and its eight columns of the weighted values.
 struct Running {
   float maximum[ROWS], sum[ROWS], values[ROWS][ELEMENTS];
@@ -131,16 +121,33 @@ KERNEL_NAME(float* partial, float* stats, const scalar_t* query, const scalar_t*
     float score[ROWS][KEYS];
 #pragma unroll
     for (int j = 0; j < KEYS; j++) {
-      const i32 position = base + j * keys_per_warp;
 #pragma unroll
       for (int r = 0; r < ROWS; r++) {
         float dot = 0.0f;
 #pragma unroll
         for (int e = 0; e < ELEMENTS; e++) dot = fmaf(q[r][e], element(k[j], e), dot);
-        dot = sum_over_lanes(dot, lanes);
+        score[r][j] = dot;
+      }
+    }
+    // Each of the threads that share a key gets the sum. A loop over the distances, not over the sums: those of one
+    // distance do not wait for each other, and the driver has a fifth of the shuffles to compile.
+#pragma unroll 1
+    for (int offset = lanes / 2; offset > 0; offset /= 2) {
+#pragma unroll
+      for (int j = 0; j < KEYS; j++) {
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) score[r][j] += __shfl_xor_sync(WARP, score[r][j], offset);
+      }
+    }
+    score_of(score);
+#pragma unroll
+    for (int j = 0; j < KEYS; j++) {
+      const i32 position = base + j * keys_per_warp;
+#pragma unroll
+      for (int r = 0; r < ROWS; r++) {
         // One unsigned comparison: a key after the row's own position is a huge distance before it.
         const bool is_seen = position < end && u32(last_key[r] - position) < seen;
-        score[r][j] = is_seen ? score_of(dot) : MINUS_INFINITY;
+        score[r][j] = is_seen ? score[r][j] : MINUS_INFINITY;
       }
     }
 #pragma unroll
@@ -173,6 +180,7 @@ KERNEL_NAME(float* partial, float* stats, const scalar_t* query, const scalar_t*
   }
 
   // ---- merge the key slots of a warp: after this every lane has the sums of its eight columns over all of them ---------
+#pragma unroll 1
   for (int offset = lanes; offset < 32; offset *= 2) {
 #pragma unroll
     for (int r = 0; r < ROWS; r++) {
@@ -203,6 +211,7 @@ KERNEL_NAME(float* partial, float* stats, const scalar_t* query, const scalar_t*
     }
   }
   __syncthreads();
+#pragma unroll 1
   for (int n = threadIdx.x; n < min(ROWS, rows) * head_dim; n += WARPS * 32) {
     const int r = n / head_dim, column = n - r * head_dim;
     const float* row = merge + r * width;

@@ -70,4 +70,20 @@ struct ScoreScale {
   __device__ __forceinline__ float operator()(float dot) const {
     return softcap > 0.0f ? softcap * softcap_tanh(dot * scale) : dot * scale;
   }
+  // Of an array in registers, with one branch for all of it.
+  template <int M, int N>
+  __device__ __forceinline__ void operator()(float (&dot)[M][N]) const {
+#pragma unroll
+    for (int i = 0; i < M; i++) {
+#pragma unroll
+      for (int j = 0; j < N; j++) dot[i][j] *= scale;
+    }
+    if (softcap > 0.0f) {
+#pragma unroll
+      for (int i = 0; i < M; i++) {
+#pragma unroll
+        for (int j = 0; j < N; j++) dot[i][j] = softcap * softcap_tanh(dot[i][j]);
+      }
+    }
+  }
 };

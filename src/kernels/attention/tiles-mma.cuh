@@ -201,13 +201,16 @@ struct MmaTile {
 
       // ---- softmax ----
       const bool needs_mask = first + KEYS - 1 > all_see_to || first < all_see_from;
+      score_of(score);
+      if (needs_mask) {
 #pragma unroll
-      for (int n = 0; n < KEY_TILES; n++) {
+        for (int n = 0; n < KEY_TILES; n++) {
 #pragma unroll
-        for (int e = 0; e < 4; e++) {
-          const i32 position = first + n * 8 + lane % 4 * 2 + e % 2;
-          const bool is_seen = !needs_mask || (position >= oldest[e / 2] && position <= last[e / 2]);
-          score[n][e] = is_seen ? score_of(score[n][e]) : MINUS_INFINITY;
+          for (int e = 0; e < 4; e++) {
+            const i32 position = first + n * 8 + lane % 4 * 2 + e % 2;
+            const bool is_seen = position >= oldest[e / 2] && position <= last[e / 2];
+            score[n][e] = is_seen ? score[n][e] : MINUS_INFINITY;
+          }
         }
       }
 #pragma unroll

@@ -24,6 +24,7 @@ struct Rows {
 template <int N>
 __device__ __forceinline__ void move_rows(const Rows& r, const AngleTable& table, int first, int count) {
   const int turned_items = row_items<N>(r.head_dim, r.rotary_dim), copied_items = r.head_dim / N;
+#pragma unroll 1
   for (int n = threadIdx.x; n < count * copied_items; n += ROPE_THREADS) {
     const int row = first + n / copied_items, item = n % copied_items;
     const scalar_t* x;

@@ -65,7 +65,9 @@ constexpr int STAGE_BYTES = 16 * (A_CHUNKS + B_CHUNKS);
 using Column = Columns<BN, WN>;
 static_assert(WARPS_K == 1 || WARPS_K == SLICES, "a warp takes all slices of a stage, or one");
 static_assert(A_CHUNKS % THREADS == 0 && B_CHUNKS % THREADS == 0, "every thread copies the same number of chunks");
-static_assert(WARPS_K == 1 || WARPS_K * BM * BN * 4 <= STAGES * STAGE_BYTES, "the partial sums fit where the stages were");
+// Eight more floats a row than columns: the four rows that half a warp writes lie in different banks.
+constexpr int SUMS_ROW = BN + 8;
+static_assert(WARPS_K * BM * SUMS_ROW * 4 <= STAGES * STAGE_BYTES, "the sums fit where the stages were");
 
 __device__ __forceinline__ u32 swizzled(int row, int chunk, int rowChunks) {
   return 16 * (row * rowChunks + (chunk ^ (row % 8)));
@@ -171,36 +173,6 @@ __device__ __forceinline__ void multiply(float (&sum)[MI][NI][4], const Fragment
   }
 }
 
-// The part of D that one 16-row strip of a warp's sums makes. Rows g and g + 8, columns in pairs.
-__device__ __forceinline__ void finish_strip(const Problem& p, const Column& columns, int row0, int column0,
-                                             const float (&sum)[NI][4]) {
-  const int lane = threadIdx.x % 32;
-#pragma unroll
-  for (int h = 0; h < 2; h++) {
-    const int row = row0 + lane / 4 + 8 * h;
-    if (row >= p.m) continue;
-    if (p.has(GATED)) {
-#pragma unroll
-      for (int j = 0; j < NI / 2; j++) {
-        const int column = columns.in_d(column0 + 8 * j + lane % 4 * 2);
-        if (column >= p.n) continue;
-        const float* gate = &sum[j][2 * h];
-        const float* up = &sum[j + NI / 2][2 * h];
-        const float first = p.epilogue_gated(column, gate[0], up[0]);
-        p.store_pair(row, column, first, column + 1 < p.n ? p.epilogue_gated(column + 1, gate[1], up[1]) : 0.0f);
-      }
-    } else {
-#pragma unroll
-      for (int j = 0; j < NI; j++) {
-        const int column = columns.in_d(column0 + 8 * j + lane % 4 * 2);
-        if (column >= p.n) continue;
-        const float first = p.epilogue(row, column, sum[j][2 * h]);
-        p.store_pair(row, column, first, column + 1 < p.n ? p.epilogue(row, column + 1, sum[j][2 * h + 1]) : 0.0f);
-      }
-    }
-  }
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, Tile::BLOCKS) KERNEL_NAME(MATMUL_PARAMETERS) {
   MATMUL_PROBLEM
   extern __shared__ __align__(128) unsigned char shared[];
@@ -216,7 +188,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, Tile::BLOCKS) KERNEL_NAME(
   // ---- fill the pipeline: one group per stage, empty ones past the end of K, so that the count of groups stays right
   const Copies copies(p, row0, columns);
   const int steps = tiles_of(p.k, BK);
-#pragma unroll
+#pragma unroll 1
   for (int s = 0; s < STAGES - 1; s++) {
     if (s < steps) {
 #pragma unroll
@@ -256,37 +228,19 @@ extern "C" __global__ void __launch_bounds__(THREADS, Tile::BLOCKS) KERNEL_NAME(
     refill = refill + 1 == STAGES ? 0 : refill + 1;
   }
 
-  // ---- epilogue
-  if constexpr (WARPS_K == 1) {
+  // ---- epilogue: the stages are free and take the sums, [warpK][row][column]
+  wait_copies<0>();
+  __syncthreads();
+  const int lane = threadIdx.x % 32;
+  float* sums = (float*)shared + (warpK * BM + warpRow + lane / 4) * SUMS_ROW + warpColumn + lane % 4 * 2;
 #pragma unroll
-    for (int i = 0; i < MI; i++) finish_strip(p, columns, row0 + warpRow + 16 * i, warpColumn, sum[i]);
-  } else {
-    wait_copies<0>();
-    __syncthreads(); // the stages are free: they take the partial sums, [warpK][strip][j][lane] in 16-byte pieces
-    float4* partial = (float4*)shared;
-    const int lane = threadIdx.x % 32;
+  for (int i = 0; i < MI; i++) {
 #pragma unroll
-    for (int i = 0; i < MI; i++) {
-#pragma unroll
-      for (int j = 0; j < NI; j++) {
-        partial[((warpK * MI + i) * NI + j) * 32 + lane] = *(const float4*)sum[i][j];
-      }
-    }
-    __syncthreads();
-    for (int i = warpK; i < MI; i += WARPS_K) { // a warp ends the strips that fall to it
-      float total[NI][4] = {};
-#pragma unroll
-      for (int s = 0; s < WARPS_K; s++) {
-#pragma unroll
-        for (int j = 0; j < NI; j++) {
-          const float4 part = partial[((s * MI + i) * NI + j) * 32 + lane];
-          total[j][0] += part.x;
-          total[j][1] += part.y;
-          total[j][2] += part.z;
-          total[j][3] += part.w;
-        }
-      }
-      finish_strip(p, columns, row0 + 16 * i, 0, total);
+    for (int j = 0; j < NI; j++) {
+      *(float2*)(sums + 16 * i * SUMS_ROW + 8 * j) = make_float2(sum[i][j][0], sum[i][j][1]);
+      *(float2*)(sums + (16 * i + 8) * SUMS_ROW + 8 * j) = make_float2(sum[i][j][2], sum[i][j][3]);
     }
   }
+  __syncthreads();
+  finish_tile<BM, BN, WN, THREADS, SUMS_ROW, WARPS_K>(p, columns, row0, (const float*)shared);
 }

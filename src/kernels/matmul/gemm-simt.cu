@@ -151,18 +151,25 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) KERNEL_NAME
     __syncthreads();
   }
 
+  // ---- epilogue, row by row: the loop is not unrolled, to keep the code small; registers need constant indices
+#pragma unroll 1
+  for (int r = 0; r < TM; r++) {
+    const int row = row0 + ty * TM + r;
+    if (row >= p.m) break;
+    float line[TN] = {};
 #pragma unroll
-  for (int i = 0; i < TM; i++) {
-    const int row = row0 + ty * TM + i;
-    if (row >= p.m) continue;
+    for (int i = 0; i < TM; i++) {
+#pragma unroll
+      for (int j = 0; j < TN; j++) line[j] = i == r ? sum[i][j] : line[j];
+    }
 #pragma unroll
     for (int j = 0; j < TN / 2; j++) {
       const int left = tx * (TN / 2) + j, right = BN / 2 + left;
       if (p.has(GATED)) {
-        if (columns.in_d(left) < p.n) p.finish_gated(row, columns.in_d(left), sum[i][j], sum[i][j + TN / 2]);
+        if (columns.in_d(left) < p.n) p.finish_gated(row, columns.in_d(left), line[j], line[j + TN / 2]);
       } else {
-        if (columns.in_d(left) < p.n) p.finish(row, columns.in_d(left), sum[i][j]);
-        if (columns.in_d(right) < p.n) p.finish(row, columns.in_d(right), sum[i][j + TN / 2]);
+        if (columns.in_d(left) < p.n) p.finish(row, columns.in_d(left), line[j]);
+        if (columns.in_d(right) < p.n) p.finish(row, columns.in_d(right), line[j + TN / 2]);
       }
     }
   }

@@ -7,7 +7,7 @@
 //
 // A block computes a BM x BN tile of D, each warp a WM x WN part of it, K advances BK = 32. Rows in shared memory are padded
 // by 16 bytes: without, the rows that a fragment load reads together would lie in the same banks.
-// The end goes through shared memory as well, one 16 x 16 piece a warp: a fragment's layout is the hardware's secret, so
+// The end goes through shared memory as well, 16 rows of a warp at a time: a fragment's layout is the hardware's secret, so
 // only a stored one has rows and columns.
 //
 // Traffic: A N/BN times, B M/BM times. Bound by wmma: 2MNK over 125 TFLOP/s on V100 (4096^3: 1.1 ms).
@@ -38,7 +38,7 @@ constexpr int A_SIZE = BM * A_ROW, B_SIZE = (B_IS_NK ? BN : BK) * B_ROW;
 constexpr int A_LOADS = BM * BK / 8 / THREADS, B_LOADS = BN * BK / 8 / THREADS;
 using Column = Columns<BN, WN>;
 static_assert(NI % 2 == 0, "a gated warp has as many gate pieces as up pieces");
-static_assert((A_SIZE + B_SIZE) * 2 * 2 >= 8 * 256 * 4 || THREADS < 256, "every warp's 16 x 16 piece fits in the buffers");
+static_assert((A_SIZE + B_SIZE) * 2 * 2 >= THREADS / 32 * 16 * WN * 4, "every warp's strip of sums fits in the buffers");
 
 // Eight neighbours in memory, of which the first `valid` exist.
 __device__ __forceinline__ vec_t fetch(const scalar_t* at, int valid, bool vector) {
@@ -133,37 +133,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) KERNEL_NAME(MATMUL_PARAMET
     __syncthreads();
   }
 
-  // ---- epilogue: a warp's pieces one after the other through its 1 KB of the buffers; a lane takes half a row
-  float* piece = (float*)shared + warp * 256;
-  const int line = lane / 2, side = lane % 2 * 8;
-  const int gates = p.has(GATED) ? NI / 2 : NI;
+  // ---- epilogue: a warp's strips of 16 rows one after the other through its 16 x WN floats of the buffers. The loop over
+  // a strip's elements is not unrolled, to keep the code small.
+  float* strip = (float*)shared + warp * 16 * WN;
+  const bool gated = p.has(GATED);
+  const int width = gated ? WN / 2 : WN;
 #pragma unroll
   for (int i = 0; i < MI; i++) {
-    const int row = row0 + warpRow + 16 * i + line;
 #pragma unroll
-    for (int j = 0; j < NI; j++) {
-      if (j >= gates) continue;
-      const int column = columns.in_d(warpColumn + 16 * j + side);
-      float value[8];
-      wmma_store(piece, sum[i][j], 16);
-      __syncwarp();
-#pragma unroll
-      for (int c = 0; c < 8; c++) value[c] = piece[line * 16 + side + c];
-      __syncwarp();
-      if (p.has(GATED)) {
-        wmma_store(piece, sum[i][(j + NI / 2) % NI], 16); // j < NI / 2 here
-        __syncwarp();
-#pragma unroll
-        for (int c = 0; c < 8; c++) {
-          if (row < p.m && column + c < p.n) p.finish_gated(row, column + c, value[c], piece[line * 16 + side + c]);
-        }
-        __syncwarp();
-      } else {
-#pragma unroll
-        for (int c = 0; c < 8; c++) {
-          if (row < p.m && column + c < p.n) p.finish(row, column + c, value[c]);
-        }
-      }
+    for (int j = 0; j < NI; j++) wmma_store(strip + 16 * j, sum[i][j], WN);
+    __syncwarp();
+#pragma unroll 1
+    for (int e = lane; e < 16 * width; e += 32) {
+      const int line = e / width, c = e % width;
+      const int row = row0 + warpRow + 16 * i + line, column = columns.in_d(warpColumn + c);
+      if (row >= p.m || column >= p.n) continue;
+      const float* at = strip + line * WN + c;
+      if (gated) p.finish_gated(row, column, at[0], at[WN / 2]);
+      else p.finish(row, column, at[0]);
     }
+    __syncwarp();
   }
 }

@@ -143,3 +143,43 @@ struct Columns {
 };
 
 __device__ __forceinline__ int tiles_of(int size, int tile) { return (size + tile - 1) / tile; }
+
+// The epilogue of a tile whose sums lie in shared memory, SUMS_ROW floats a row, once for each of PARTS parts of K, which
+// are added in order. A thread keeps to two neighbouring columns of D and walks down their rows, a warp storing whole
+// lines. Not unrolled: unrolled over the sums of a thread, this was most of what the driver had to compile.
+template <int BM, int BN, int WN, int THREADS, int SUMS_ROW, int PARTS>
+__device__ __forceinline__ void finish_tile(const Problem& p, const Columns<BN, WN>& columns, int row0,
+                                            const float* sums) {
+  static_assert(THREADS % (BN / 2) == 0, "a thread keeps its columns");
+  const int pairs = columns.gated ? BN / 4 : BN / 2;
+  const int c = int(threadIdx.x) % pairs * 2;
+  const int column = columns.first + c;
+  if (column >= p.n) return;
+  const bool second = column + 1 < p.n;
+  const int rows = min(BM, p.m - row0);
+  sums += columns.gated ? c / (WN / 2) * WN + c % (WN / 2) : c;
+#pragma unroll 1
+  for (int row = int(threadIdx.x) / pairs; row < rows; row += THREADS / pairs) {
+    float2 left = {0.0f, 0.0f}, right = {0.0f, 0.0f}; // gated: of the gates, and of the ups
+#pragma unroll
+    for (int part = 0; part < PARTS; part++) {
+      const float* at = sums + (part * BM + row) * SUMS_ROW;
+      const float2 x = *(const float2*)at;
+      left.x += x.x;
+      left.y += x.y;
+      if (!columns.gated) continue;
+      const float2 y = *(const float2*)(at + WN / 2);
+      right.x += y.x;
+      right.y += y.y;
+    }
+    float value[2];
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+      const float first = i ? left.y : left.x;
+      if (i && !second) value[i] = 0.0f;
+      else if (columns.gated) value[i] = p.epilogue_gated(column + i, first, i ? right.y : right.x);
+      else value[i] = p.epilogue(row0 + row, column + i, first);
+    }
+    p.store_pair(row0 + row, column, value[0], value[1]);
+  }
+}

@@ -85,12 +85,14 @@ extern "C" __global__ void __launch_bounds__(1024)
   wait_for_previous();
   allow_next();
   float squares = 0.0f;
+#pragma unroll 1
   for (int c = threadIdx.x; c < cols; c += blockDim.x) {
     const float h = to_float(in[c]) + (r ? to_float(r[c]) : 0.0f);
     squares += h * h;
   }
   const float scale = 1.0f / sqrtf(vector_sum(squares) / float(cols) + eps);
   // The residual is written only now: the unrounded sum is computed again from what was read above.
+#pragma unroll 1
   for (int c = threadIdx.x; c < cols; c += blockDim.x) {
     const float h = to_float(in[c]) + (r ? to_float(r[c]) : 0.0f);
     if (r) r[c] = from_float<scalar_t>(h);

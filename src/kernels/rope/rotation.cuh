@@ -86,6 +86,7 @@ __device__ __forceinline__ void fill_angles(AngleTable& table, const Angles& a, 
   if (pairs == 0) return;
   const float position = float(a.positions[token]);
   const double stretch = dynamic_stretch(a, token);
+#pragma unroll 1
   for (int i = threadIdx.x; i < pairs; i += ROPE_THREADS) {
     float frequency = a.frequencies[i];
     if (stretch != 0.0) frequency = float(frequency * exp2(-2.0 * i / (a.rotary_dim - 2) * stretch));

@@ -8,14 +8,15 @@
 // from the list of sampling_gather, which narrows an interval of logits, 512 sub-bins at a time, until it is one value.
 // Grid: one block of 512 threads per row. Traffic: the 24 KB histogram and the list. About 6 us with top-p: some 20
 // barriers and dependent loads, hardly any data. Greedy rows read only the partial maxima.
-// Registers: 60 to 72 (ptxas), 38.4 KB of shared memory.
+// Registers: 48 (ptxas), 38.4 KB of shared memory.
 #include "sampling.cuh"
 
-inline constexpr i32 FAILED = -1; // samplingFailed in sampling.ts
 inline constexpr int THREADS = 512;
 inline constexpr int FINE = THREADS; // sub-bins of a search: one per thread
 inline constexpr int FINE_BITS = 9;
 inline constexpr int CACHED = 1024; // list entries kept in shared memory; longer lists are read again from the logits
+
+enum Phase { TOP_K, TOP_P, DRAW };
 
 // All tokens of one value, and the mass of those with larger ones.
 struct Level {
@@ -36,6 +37,7 @@ struct Candidates {
     return ordered_pair(to_float(logits[token]), token);
   }
   __device__ __forceinline__ void load() {
+#pragma unroll 1
     for (int i = threadIdx.x; i < min(size, CACHED); i += THREADS) cache[i] = compute(i);
     __syncthreads();
   }
@@ -50,6 +52,7 @@ struct Candidates {
     __shared__ int found_digit;
 
     u64 largest = 0, inverted_least = 0;
+#pragma unroll 1
     for (int i = threadIdx.x; i < size; i += THREADS) {
       const u64 p = pair(i);
       if (bin_of(exponent(p)) != bin) continue;
@@ -67,7 +70,9 @@ struct Candidates {
       __syncthreads();
       // Keys between low and high all lie in this bin: binning is monotone.
       u64 mass = 0; // of sub-bin threadIdx.x; sub-bin 0 is at `high`
+#pragma unroll 1
       for (int start = 0; start < size; start += FOLD) {
+#pragma unroll 1
         for (int i = start + threadIdx.x; i < min(size, start + FOLD); i += THREADS) {
           const u64 p = pair(i);
           const u32 key = pair_key(p);
@@ -103,6 +108,7 @@ struct Candidates {
     __shared__ int found_digit;
     __shared__ u64 found_before;
     if (count == 1) {
+#pragma unroll 1
       for (int i = threadIdx.x; i < size; i += THREADS)
         if (pair_key(pair(i)) == key) found_token = pair_index(pair(i));
       __syncthreads();
@@ -114,6 +120,7 @@ struct Candidates {
       const int shift = max(0, bits - FINE_BITS);
       histogram.clear();
       __syncthreads();
+#pragma unroll 1
       for (int i = threadIdx.x; i < size; i += THREADS) {
         const u64 p = pair(i);
         const u32 token = pair_index(p);
@@ -146,7 +153,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(SAMPLING_PA
   const u64 best = row_best(partials, row, parts);
   const float t = temperature[row];
   if (row_failed(best) || row_greedy(t, greedy_only)) {
-    if (threadIdx.x == 0) tokens[row] = row_failed(best) ? FAILED : i32(pair_index(best));
+    if (threadIdx.x == 0) tokens[row] = greedy_token(best);
     return;
   }
 
@@ -155,38 +162,38 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(SAMPLING_PA
   Candidates candidates = {logits + row * logits_stride, listed + row * vocab, cache, histogram, Weights(best, t),
                            int(state->listed)};
   candidates.load();
-  // The mass of the shortest prefix, equals included, whose running sum reaches `target`.
-  auto search = [&](int bin, u64 target, bool by_count) {
-    const u64 before = by_count ? sums.count_before(bin) : sums.mass_before(bin);
-    Level level = candidates.search(bin, target - before, by_count, sums.mass[bin] - sums.mass_before(bin),
-                                    sums.count_in(bin));
-    level.mass_before += sums.mass_before(bin);
-    return level;
-  };
 
-  // ---- filters: the mass that is left ----
-  u64 left = sums.mass[COARSE - 1];
-  const i32 k = top_k[row];
-  if (k > 0 && u32(k) < sums.count[COARSE - 1]) {
-    const int bin = sums.find_count(k);
-    if (sums.count[bin] == u32(k)) {
-      left = sums.mass[bin];
+  // ---- two filters, each of which lowers the mass that is left, and the draw: one search each. A loop, so that the
+  // driver compiles the search once and not three times ----
+  u64 left = sums.mass[COARSE - 1], place = 0;
+  Level level = {};
+#pragma unroll 1
+  for (int phase = TOP_K; phase <= DRAW; phase++) {
+    u64 target;
+    if (phase == TOP_K) {
+      const i32 k = top_k[row];
+      if (k <= 0 || u32(k) >= sums.count[COARSE - 1]) continue;
+      target = k;
+    } else if (phase == TOP_P) {
+      const float p = top_p[row];
+      if (!(p < 1.0f)) continue;
+      target = top_p_target(p, left);
     } else {
-      const Level level = search(bin, k, true);
-      left = level.mass_before + level.mass;
+      place = target = draw_target(philox(seeds[row], steps[row]), least(left, state->min_p_mass));
     }
-  }
-  const float p = top_p[row];
-  if (p < 1.0f) {
-    const u64 target = top_p_target(p, left);
-    const Level level = search(sums.find_mass(target), target, false);
+    const bool by_count = phase == TOP_K;
+    const int bin = by_count ? sums.find_count(target) : sums.find_mass(target);
+    if (by_count && sums.count[bin] == target) {
+      left = sums.mass[bin];
+      continue;
+    }
+    const u64 mass_before = sums.mass_before(bin), before = by_count ? sums.count_before(bin) : mass_before;
+    level = candidates.search(bin, target - before, by_count, sums.mass[bin] - mass_before, sums.count_in(bin));
+    level.mass_before += mass_before;
+    // What a filter keeps: the shortest prefix, equals included, whose running sum reaches the target.
     left = level.mass_before + level.mass;
   }
-  left = least(left, state->min_p_mass);
 
-  // ---- draw ----
-  const u64 place = draw_target(philox(seeds[row], steps[row]), left);
-  const Level level = search(sums.find_mass(place), place, false);
   const u64 ordinal = (place - 1 - level.mass_before) / (level.mass / level.count);
   const i32 token = candidates.token_of(level.key, level.count, ordinal, vocab);
   if (threadIdx.x == 0) tokens[row] = token;

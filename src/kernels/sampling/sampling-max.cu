@@ -15,6 +15,7 @@ extern "C" __global__ void __launch_bounds__(PART_THREADS) KERNEL_NAME(SAMPLING_
 
   if (!row_greedy(temperature[row], greedy_only)) {
     u32* state = reinterpret_cast<u32*>(states + row);
+#pragma unroll 1
     for (int i = blockIdx.y * PART_THREADS + threadIdx.x; i < int(sizeof(RowState) / 4); i += parts * PART_THREADS)
       state[i] = 0;
   }

@@ -1,4 +1,4 @@
-// What the four sampling kernels share: parameters, weights as integers, bins, the random number, scans.
+// What the sampling kernels share: parameters, weights as integers, bins, the random number, scans.
 // docs/kernels/sampling.md explains the method.
 #pragma once
 #include "../common/launch.cuh"
@@ -26,6 +26,7 @@ static_assert(sizeof(RowState) == 24592, "sampleStateBytes in sampling.ts");
 // The largest (logit, lowest index) of a row, from what sampling_max left; each warp finds it for itself.
 __device__ __forceinline__ u64 row_best(const u64* partials, i64 row, int parts) {
   u64 best = 0;
+#pragma unroll 1
   for (int i = threadIdx.x % 32; i < parts; i += 32) {
     const u64 pair = partials[row * parts + i];
     best = pair > best ? pair : best;
@@ -38,6 +39,10 @@ __device__ __forceinline__ bool row_failed(u64 best) {
   const u32 key = pair_key(best);
   return key >= KEY_INFINITY || key <= KEY_MINUS_INFINITY;
 }
+
+// What a greedy row draws: the largest logit's token, or FAILED.
+inline constexpr i32 FAILED = -1; // samplingFailed in sampling.ts
+__device__ __forceinline__ i32 greedy_token(u64 best) { return row_failed(best) ? FAILED : i32(pair_index(best)); }
 
 __device__ __forceinline__ bool row_greedy(float temperature, i32 greedy_only) {
   return greedy_only || !(temperature > 0.0f);
@@ -84,6 +89,7 @@ struct SharedHistogram {
   u32 count[BINS], low[BINS], high[BINS];
 
   __device__ __forceinline__ void clear() {
+#pragma unroll 1
     for (int i = threadIdx.x; i < BINS; i += blockDim.x) count[i] = low[i] = high[i] = 0;
   }
   __device__ __forceinline__ void add(int bin, u64 mass) {
@@ -111,6 +117,7 @@ __device__ __forceinline__ u64 block_scan(u64 x) {
   }
   if (lane == 31) warp_sums[warp] = x;
   __syncthreads();
+#pragma unroll 1
   for (int i = 0; i < warp; i++) x += warp_sums[i];
   __syncthreads();
   return x;
@@ -149,7 +156,7 @@ struct Cumulative {
   template <typename T>
   static __device__ __forceinline__ int find(const T* sums, T target) {
     int low = 0;
-#pragma unroll
+#pragma unroll 1
     for (int half = COARSE / 2; half > 0; half /= 2)
       if (sums[low + half - 1] < target) low += half;
     return low;
@@ -180,7 +187,7 @@ __device__ __forceinline__ u64 least(u64 a, u64 b) { return a < b ? a : b; }
 __device__ __forceinline__ u64 philox(u64 seed, u32 step) {
   u32 c0 = step, c1 = 0, c2 = 0, c3 = 0;
   u32 k0 = u32(seed), k1 = u32(seed >> 32);
-#pragma unroll
+#pragma unroll 1
   for (int round = 0; round < 10; round++) {
     const u64 p0 = u64(0xD2511F53u) * c0, p1 = u64(0xCD9E8D57u) * c2;
     const u32 n0 = u32(p1 >> 32) ^ c1 ^ k0, n2 = u32(p0 >> 32) ^ c3 ^ k1;

@@ -26,7 +26,7 @@ const shared = {
 const targets = ["sm_60", "sm_90"] as const;
 const axes = { dtype: floatDTypes } as const;
 
-/** One argument list for all four, which read what they need of it: docs/kernels/sampling.md says what each does. */
+/** One argument list for all, which read what they need of it: docs/kernels/sampling.md says what each does. */
 export const samplingMaxKernel = defineKernel({
   family: "sampling_max",
   source: "sampling/sampling-max.cu",
@@ -44,6 +44,13 @@ export const samplingHistogramKernel = defineKernel({
 export const samplingGatherKernel = defineKernel({
   family: "sampling_gather",
   source: "sampling/sampling-gather.cu",
+  args: shared,
+  axes,
+  targets,
+});
+export const samplingGreedyKernel = defineKernel({
+  family: "sampling_greedy",
+  source: "sampling/sampling-greedy.cu",
   args: shared,
   axes,
   targets,
@@ -143,9 +150,11 @@ export function sample(stream: Stream, p: SamplingArgs): void {
   const overlap = { overlap: true };
   const perPart = { grid: [p.rows, at.parts] as const, block: 256 };
   launch(stream, samplingMaxKernel, variant, perPart, args, overlap);
-  if (!p.greedyOnly) {
-    launch(stream, samplingHistogramKernel, variant, perPart, args, overlap);
-    launch(stream, samplingGatherKernel, variant, perPart, args, overlap);
+  if (p.greedyOnly) {
+    launch(stream, samplingGreedyKernel, variant, { grid: [p.rows], block: 32 }, args, overlap);
+    return;
   }
+  launch(stream, samplingHistogramKernel, variant, perPart, args, overlap);
+  launch(stream, samplingGatherKernel, variant, perPart, args, overlap);
   launch(stream, samplingDrawKernel, variant, { grid: [p.rows], block: 512 }, args, overlap);
 }
