@@ -1,6 +1,6 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { checkGenerateOptions, type GenerateOptions } from "../engine/generate-options.ts";
-import { LanguageModel } from "../engine/language-model.ts";
+import type { LanguageModel } from "../engine/language-model.ts";
 import type { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
 import { ProgressBar } from "./terminal.ts";
 
@@ -57,6 +57,7 @@ export async function loadModel(
   signal: AbortSignal,
   tokenizer?: PretrainedTokenizer,
 ): Promise<LanguageModel> {
+  const { LanguageModel } = await import("../engine/language-model.ts");
   const bar = new ProgressBar("loading");
   try {
     return await LanguageModel.fromPretrained(name, {

@@ -17,7 +17,10 @@ Exit codes: 0 done; 1 a check failed; 2 unusable input, or no device to run on; 
 Environment variables are listed in docs/settings.md; llcuda doctor says what this machine lacks.
 `;
 
-/** The command line, without running anything. */
+/**
+ * The command line, without running anything. The modules of a command say what it takes, and import what it does only
+ * when it runs: help, a wrong option or tokenize need not wait for kernels and engine to be read.
+ */
 export function createProgram(): Command {
   const program = new Command("llcuda")
     .description("Run large language models on NVIDIA GPUs.")

@@ -114,6 +114,7 @@ function forwardPieces(network: CausalNetwork, cache: KvCache, pieces: readonly 
       blockTable: intTensor(network, blockTable).reshape([pieces.length, maxBlocks]),
       maxQuery: Math.max(...pieces.map((piece) => piece.count)),
       maxContext: Math.max(...contextLengths),
+      minQuery: Math.min(...pieces.map((piece) => piece.count)),
     };
     return network.forward(intTensor(network, ids), context);
   });

@@ -86,6 +86,7 @@ export class Attention extends Module {
       sequences: context.sequences,
       maxQuery: context.maxQuery,
       maxContext: context.maxContext,
+      minQuery: context.minQuery ?? 0,
       heads,
       kvHeads,
       headDim,

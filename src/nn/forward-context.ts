@@ -25,4 +25,6 @@ export interface ForwardContext {
   /** Upper bounds of the new tokens of one sequence, and of its context: they size grids and change no result. */
   readonly maxQuery: number;
   readonly maxContext: number;
+  /** Lower bound of the new tokens of every sequence: saves launches that would find nothing to do. */
+  readonly minQuery?: number;
 }

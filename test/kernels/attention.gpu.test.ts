@@ -203,6 +203,18 @@ describeGpu("paged attention", (device) => {
     captured.dispose();
   });
 
+  test.each([...dtypes])("no split path where no sequence has few new tokens: the same bits, %o", (dtype) => {
+    const sequences = [
+      [9, 9],
+      [33, 40],
+      [21, 300],
+    ] as const;
+    const batch = pagedBatch({ heads: 4, kvHeads: 2, headDim: 64, dtype, sequences, seed: 11 });
+    const { args, out } = prepare(device, batch);
+    pagedAttention(device.stream, { ...args, minQuery: 9 });
+    expect(out.stored()).toEqual(attend(device, batch));
+  });
+
   test("an empty batch launches nothing", () => {
     const shape = { sequences: 0, maxQuery: 1, maxContext: 1, heads: 2, kvHeads: 1, headDim: 64 };
     const p = allocate(device, 4);

@@ -1,6 +1,4 @@
 import { Command } from "commander";
-import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
-import { Conversation } from "../conversation.ts";
 import { interruptible } from "../errors.ts";
 import {
   addModelOptions,
@@ -30,9 +28,11 @@ export function chatCommand(): Command {
 
 async function run(name: string, flags: Flags): Promise<void> {
   const options = generateOptions(flags);
+  const { AutoTokenizer } = await import("../../models/auto-tokenizer.ts");
   const tokenizer = AutoTokenizer.fromPretrained(name);
   // Says at once that a model has no chat template, before weights are loaded and a question is typed.
   tokenizer.chatTemplate;
   using model = await interruptible((signal) => loadModel(name, flags, signal, tokenizer));
+  const { Conversation } = await import("../conversation.ts");
   await new Conversation(model, options, flags.system).run();
 }

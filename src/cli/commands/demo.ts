@@ -1,6 +1,5 @@
 import { Command } from "commander";
 import type { LanguageModel } from "../../engine/language-model.ts";
-import { Conversation } from "../conversation.ts";
 import { interruptible } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 import { dim } from "../terminal.ts";
@@ -35,7 +34,9 @@ async function run(flags: ModelFlags): Promise<void> {
     const rate = tokens / ((performance.now() - begin) / 1000);
     process.stdout.write(`${dim(`${tokens} tokens, ${rate.toFixed(0)} tok/s`)}\n`);
   });
-  if (process.stdin.isTTY) await new Conversation(model, { temperature: 0 }).run();
+  if (!process.stdin.isTTY) return;
+  const { Conversation } = await import("../conversation.ts");
+  await new Conversation(model, { temperature: 0 }).run();
 }
 
 async function answer(model: LanguageModel, question: string, signal: AbortSignal): Promise<number> {

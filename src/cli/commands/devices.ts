@@ -1,9 +1,9 @@
 import { Command } from "commander";
-import { listDevices } from "../../driver/open.ts";
 import { exitCodes } from "../errors.ts";
 
 export function devicesCommand(): Command {
-  return new Command("devices").description("list what models can run on").action(() => {
+  return new Command("devices").description("list what models can run on").action(async () => {
+    const { listDevices } = await import("../../driver/open.ts");
     const devices = listDevices();
     for (const { name, description } of devices) process.stdout.write(`${name}\t${description}\n`);
     if (devices.length === 0) {

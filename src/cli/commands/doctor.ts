@@ -3,7 +3,6 @@ import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { Command } from "commander";
-import { examine } from "../doctor/examine.ts";
 import type { Finding, Report } from "../doctor/finding.ts";
 import { exitCodes } from "../errors.ts";
 import { bold } from "../terminal.ts";
@@ -26,6 +25,7 @@ export function doctorCommand(): Command {
 
 async function run(flags: Flags): Promise<void> {
   if (flags.examine) {
+    const { examine } = await import("../doctor/examine.ts");
     for (const report of examine()) process.stdout.write(`${JSON.stringify(report)}\n`);
     return;
   }

@@ -3,7 +3,6 @@ import { Command } from "commander";
 import { ArgumentError } from "../../base/errors.ts";
 import type { GenerateOptions } from "../../engine/generate-options.ts";
 import type { LanguageModel, Prompt } from "../../engine/language-model.ts";
-import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
 import { interruptible } from "../errors.ts";
 import {
   addModelOptions,
@@ -43,6 +42,7 @@ export function generateCommand(): Command {
 
 async function run(name: string, flags: Flags): Promise<void> {
   const options = generateOptions(flags);
+  const { AutoTokenizer } = await import("../../models/auto-tokenizer.ts");
   const tokenizer = AutoTokenizer.fromPretrained(name);
   if (isChat(flags)) tokenizer.chatTemplate; // throws where the model has none
   const text = flags.prompt === undefined || flags.prompt === "-" ? readStandardInput() : flags.prompt;

@@ -1,5 +1,4 @@
 import { Command } from "commander";
-import { AutoTokenizer } from "../../models/auto-tokenizer.ts";
 
 interface Flags {
   readonly chat?: boolean;
@@ -15,7 +14,8 @@ export function tokenizeCommand(): Command {
     .option("--chat", "put the text into the chat template first")
     .option("--no-special", "do not add what the model expects around a text")
     .option("--ids", "print the ids alone, on one line")
-    .action((name: string, text: string, flags: Flags) => {
+    .action(async (name: string, text: string, flags: Flags) => {
+      const { AutoTokenizer } = await import("../../models/auto-tokenizer.ts");
       const tokenizer = AutoTokenizer.fromPretrained(name);
       const ids = flags.chat
         ? tokenizer.applyChatTemplate([{ role: "user", content: text }]).ids

@@ -1,7 +1,6 @@
 import { join } from "node:path";
 import { Command } from "commander";
-import { checkReference, type Verification, verifyCheckpoint } from "../../engine/verify.ts";
-import { resolveModelPath } from "../../models/model-path.ts";
+import type { Verification } from "../../engine/verify.ts";
 import { exitCodes, interruptible } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 
@@ -20,6 +19,8 @@ export function verifyCommand(): Command {
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
+  const { checkReference, verifyCheckpoint } = await import("../../engine/verify.ts");
+  const { resolveModelPath } = await import("../../models/model-path.ts");
   const expected = flags.expected ?? join(resolveModelPath(name), "expected.safetensors");
   checkReference(expected);
   const { verification, device, dtype } = await interruptible((signal) =>

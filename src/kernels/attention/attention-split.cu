@@ -17,8 +17,8 @@
 // Traffic: each visible K and V row once per row tile (2·S·G·D·sizeof in all; further tiles of one head find them in L2),
 // plus (D + 2)·4 bytes of results per row and chunk. Arithmetic, per row and key on the CUDA cores: 2·D multiply-adds and
 // the shuffles of one sum. One to four rows should be bound by DRAM, eight are near the balance of a recent GPU.
-// Shared memory: 4 warps · ROWS · (D + 2) floats, 33 KB at most. Registers (f16, bf16, f32): rows 1: 80, 108, 108;
-// rows 4: 145, 168, 144; rows 8: 220, 230, 220; bf16 with four rows spills two to six of them.
+// Shared memory: 4 warps · ROWS · (D + 2) floats, 33 KB at most. Registers (f16, bf16, f32): rows 1: 80, 106, 108;
+// rows 4: 155, 168, 146; rows 8: 230, 247, 248; no spills.
 // Variants: dtype; rows {1, 4, 8}, for multi-head, and for groups of up to four and more heads: rows sit in registers.
 #include "attention.cuh"
 

@@ -11,8 +11,8 @@
 // Two bodies: tensor cores from sm_80 on for 16-bit types (tiles-mma.cuh), CUDA cores elsewhere (tiles-simt.cuh).
 //                 tile (rows x keys)        shared memory       registers
 //   WIDTH         mma       SIMT            mma      SIMT       mma (f16, bf16)   SIMT (f32)
-//   64            64 x 64   64 x 32         24 KB    36 KB      140               128
-//   128           64 x 64   32 x 32         48 KB    38 KB      213               96
+//   64            64 x 64   64 x 32         24 KB    36 KB      130               124
+//   128           64 x 64   32 x 32         48 KB    38 KB      211               96
 //   256           64 x 32   16 x 16         64 KB    34 KB      253               96
 // Traffic: K and V once per row tile of a key/value head, mostly from L2: group/rows · S²·D·sizeof per head of G. Bound by
 // arithmetic: 4·H·D·S²/2 operations for a causal prompt of S tokens. The SIMT body is bound by shared memory, at a

@@ -150,24 +150,25 @@ export function pagedAttention(stream: Stream, p: AttentionArgs): void {
     softcap: p.softcap ?? 0,
   };
 
-  const split = planSplit(p);
-  launch(
-    stream,
-    attentionSplitKernel,
-    { dtype, rows: String(split.rows) as "1" },
-    { grid: [split.splits * p.sequences, p.kvHeads * split.rowTiles], block: 128, sharedBytes: split.sharedBytes },
-    { ...shared, ...inputs, partial: p.workspace, stats, splits: split.splits, queries: split.queries },
-    { overlap: true },
-  );
-  launch(
-    stream,
-    attentionCombineKernel,
-    { dtype },
-    { grid: [p.sequences * p.heads, split.queries], block: 128 },
-    { ...shared, out: p.out, partial: p.workspace, stats, splits: split.splits, queries: split.queries },
-    { overlap: true },
-  );
-
+  if ((p.minQuery ?? 0) <= fewQueries) {
+    const split = planSplit(p);
+    launch(
+      stream,
+      attentionSplitKernel,
+      { dtype, rows: String(split.rows) as "1" },
+      { grid: [split.splits * p.sequences, p.kvHeads * split.rowTiles], block: 128, sharedBytes: split.sharedBytes },
+      { ...shared, ...inputs, partial: p.workspace, stats, splits: split.splits, queries: split.queries },
+      { overlap: true },
+    );
+    launch(
+      stream,
+      attentionCombineKernel,
+      { dtype },
+      { grid: [p.sequences * p.heads, split.queries], block: 128 },
+      { ...shared, out: p.out, partial: p.workspace, stats, splits: split.splits, queries: split.queries },
+      { overlap: true },
+    );
+  }
   if (p.maxQuery <= fewQueries) return;
   const variant = { dtype, width: tileWidth(p.headDim) };
   const target = chooseTarget(attentionTilesKernel, variant, stream.device);

@@ -26,6 +26,8 @@ export interface AttentionShape {
   /** Upper bounds of one sequence's new tokens and of its context length. */
   readonly maxQuery: number;
   readonly maxContext: number;
+  /** Lower bound of the new tokens of every sequence; without it any may be few. Above `fewQueries` one path is launched. */
+  readonly minQuery?: number;
   readonly heads: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -46,7 +48,7 @@ export interface SplitPlan {
 /** Warps of a block of the split path; each leaves its sums in shared memory. */
 const splitWarps = 4;
 
-/** The split path's launch; every batch may hold a sequence that takes it. */
+/** The split path's launch, for a batch that may hold a sequence which takes it. */
 export function planSplit(s: AttentionShape): SplitPlan {
   const group = s.heads / s.kvHeads;
   const rows = group === 1 ? 1 : group <= 4 ? 4 : 8;

@@ -6,7 +6,7 @@
 // Grid: (token, group of 8 of the H + 2G head rows). Block: 128 threads; the work is one list of items, each 16 bytes'
 // worth of pairs of a query or key row, or of a value row's elements.
 // Bound by DRAM at prefill: 2·T·(H + 2G)·D·sizeof bytes. At decode (T = 1, H = 32, G = 8) six blocks and one launch.
-// Shared memory 1 KB. Registers: 38 to 58.
+// Shared memory 1 KB. Registers: 32 to 60.
 // Variants: dtype.
 #include "../common/launch.cuh"
 #include "../rope/rotation.cuh"

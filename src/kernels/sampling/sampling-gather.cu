@@ -5,7 +5,7 @@
 // answer gives the next one a range of bins, between those for its least and its greatest value. Usually that is three or
 // four bins of some dozens of tokens.
 // Grid: (rows, parts of 4096). Every block answers for itself (2048 sums from L2, about 1 us), then lists the token ids of
-// its part in those bins, in no particular order. Registers: 64 to 88 (ptxas), 24.1 KB of shared memory.
+// its part in those bins, in no particular order. Registers: 60 to 64 (ptxas), 24.1 KB of shared memory.
 #include "sampling.cuh"
 
 struct BinRange {

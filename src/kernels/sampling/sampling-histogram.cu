@@ -2,7 +2,7 @@
 //
 // Grid: (rows, parts of 4096). A block counts its part in shared memory (two or three native additions a token) and adds
 // the bins that it touched to the row's histogram: integers, so the order in which blocks come does not matter.
-// Traffic: the logits from L2; at most 2 * 2048 additions a block to L2. Registers: 40 to 70 (ptxas), 24 KB of shared memory.
+// Traffic: the logits from L2; at most 2 * 2048 additions a block to L2. Registers: 40 to 44 (ptxas), 24 KB of shared memory.
 #include "sampling.cuh"
 
 extern "C" __global__ void __launch_bounds__(PART_THREADS) KERNEL_NAME(SAMPLING_PARAMETERS) {

@@ -3,7 +3,7 @@
 // Grid: (rows, parts of 4096). partials[row, part] = largest pair (logit, lowest index), which is also the greedy token
 // and tells whether the row has NaN or +inf, or nothing but -inf. Each block zeroes its share of the row's 24 KB state.
 // Traffic: the logits once from device memory (they stay in L2 for the kernels after this one). Latency-bound at few
-// rows. Registers: 40 to 56 (ptxas), 256 bytes of shared memory.
+// rows. Registers: 39 to 56 (ptxas), 256 bytes of shared memory.
 #include "sampling.cuh"
 
 extern "C" __global__ void __launch_bounds__(PART_THREADS) KERNEL_NAME(SAMPLING_PARAMETERS) {
