@@ -47,6 +47,7 @@ export class Conversation {
   async run(): Promise<void> {
     const { input, output } = this.#terminal;
     const interactive = input.isTTY === true;
+    const unfinished: string[] = [];
     const lines = createInterface({ input, output, terminal: interactive });
     const prompt = (text: string) => {
       if (!interactive) return;
@@ -54,15 +55,20 @@ export class Conversation {
       lines.prompt();
     };
     let answering: AbortController | undefined;
+    let leaving = false;
     lines.on("SIGINT", () => {
-      if (answering) answering.abort();
-      else lines.close();
+      if (answering) return answering.abort();
+      if (leaving && lines.line === "") return lines.close();
+      leaving = true;
+      this.#print(`\n${dim("Ctrl-C again, Ctrl-D or /exit leaves")}\n`);
+      lines.write(null, { ctrl: true, name: "u" }); // what was typed so far goes
+      prompt(unfinished.length > 0 ? ". " : "> ");
     });
     if (interactive) this.#print(`${dim("type a message, or /help")}\n`);
     prompt("> ");
-    const unfinished: string[] = [];
     try {
       for await (const line of lines) {
+        leaving = false;
         const message = collectLines(unfinished, line);
         if (message === undefined) {
           prompt(". ");
