@@ -43,7 +43,8 @@ export class Llama extends Module implements CausalNetwork {
     this.layers = Array.from({ length: config.numHiddenLayers }, (_, i) => this.#layer(model.at(`layers.${i}`), i));
     this.norm = new RMSNorm(model.tensor("norm.weight", [hiddenSize]), rmsNormEps);
     const tied = config.tieWordEmbeddings || !weights.has("lm_head.weight");
-    this.head = new Linear(tied ? this.embedding.weight : weights.tensor("lm_head.weight", [vocabSize, hiddenSize]));
+    const head = tied ? this.embedding.weight : weights.tensor("lm_head.weight", [vocabSize, hiddenSize]);
+    this.head = new Linear(head, undefined, { fixed: true });
   }
 
   #layer(weights: Weights, layer: number): DecoderLayer {

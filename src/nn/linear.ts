@@ -14,9 +14,15 @@ export type GateActivation = NonNullable<MatmulParams["gate"]>;
 export class Linear extends Module {
   weight: Tensor;
   bias?: Tensor;
+  /**
+   * No kernel writes the weight while this layer is in use, as of a loaded model: a product may then read it before the
+   * kernel before has ended (`overlap` of MatmulParams).
+   */
+  readonly fixed: boolean;
 
-  constructor(weight: Tensor, bias?: Tensor) {
+  constructor(weight: Tensor, bias?: Tensor, options: { fixed?: boolean } = {}) {
     super();
+    this.fixed = options.fixed ?? false;
     if (weight.rank !== 2 || (bias && (bias.rank !== 1 || bias.shape[0] !== weight.shape[0]))) {
       throw new ShapeError(
         `Linear: weight must be [out, in] and bias [out], got ${formatShape(weight.shape)}${bias ? ` and ${formatShape(bias.shape)}` : ""}`,
@@ -83,6 +89,7 @@ export class Linear extends Module {
       k,
       dtype: x.dtype,
       transposeB: true,
+      overlap: this.fixed,
       ...(this.bias ? { bias: this.bias.ptr } : {}),
       ...(epilogue.residual ? { residual: out.ptr } : {}),
       ...(epilogue.gate ? { gate: epilogue.gate } : {}),

@@ -11,5 +11,6 @@ export function loadStackedLinear(
 ): Linear {
   const parts = (suffix: string, tail: number[]) =>
     names.map((name, i) => ({ name: `${name}.${suffix}`, shape: [rows[i]!, ...tail] }));
-  return new Linear(weights.stacked(parts("weight", [k])), bias ? weights.stacked(parts("bias", [])) : undefined);
+  const stackedBias = bias ? weights.stacked(parts("bias", [])) : undefined;
+  return new Linear(weights.stacked(parts("weight", [k])), stackedBias, { fixed: true });
 }

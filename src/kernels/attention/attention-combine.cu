@@ -17,8 +17,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 KERNEL_NAME(scalar_t* out, const float* partial, const float* stats, const i32* query_starts,
             const i32* context_lengths, i32 heads, i32 head_dim, i32 splits, i32 queries, i32 window) {
   __shared__ float weights[MAX_SPLITS];
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
   const i32 b = blockIdx.x / heads, head = blockIdx.x % heads, i = blockIdx.y;
   const Sequence seq = load_sequence(b, query_starts, context_lengths, window);
   if (seq.queries > FEW_QUERIES || i >= seq.queries) return;

@@ -52,8 +52,8 @@ KERNEL_NAME(float* partial, float* stats, const scalar_t* query, const scalar_t*
             i32 max_blocks, i32 heads, i32 kv_heads, i32 head_dim, i32 splits, i32 queries, i32 window, float scale,
             float softcap) {
   extern __shared__ float merge[]; // [WARPS][ROWS][head_dim + 2]
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
 
   // ---- which part of the work this is -------------------------------------------------------------------------------
   const i32 b = blockIdx.x / splits, split = blockIdx.x % splits;

@@ -54,8 +54,8 @@ KERNEL_NAME(scalar_t* query_out, const scalar_t* query, const scalar_t* key, con
             i32 heads, i32 kv_heads, i32 head_dim, i32 rotary_dim) {
   __shared__ AngleTable table;
   const i64 token = blockIdx.x;
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
   fill_angles(table, {positions, frequencies, query_starts, context_lengths, sequences, dynamic_factor, trained_context, attention_scale, rotary_dim}, token);
   const Rows rows = {query_out + token * query_out_stride, query + token * query_stride, key + token * key_stride,
                      value + token * value_stride, key_cache, value_cache, slots[token],

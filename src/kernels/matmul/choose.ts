@@ -1,5 +1,15 @@
 import type { MatmulKernelName } from "./params.ts";
-import { type MmaTile, mmaSharedBytes, mmaTiles, type SimtTile, simtTiles, type WmmaTile, wmmaTiles } from "./specs.ts";
+import {
+  type GemvMmaTile,
+  gemvMmaSharedBytes,
+  type MmaTile,
+  mmaSharedBytes,
+  mmaTiles,
+  type SimtTile,
+  simtTiles,
+  type WmmaTile,
+  wmmaTiles,
+} from "./specs.ts";
 
 /** What the choice of a kernel depends on. */
 export interface MatmulShape {
@@ -30,18 +40,16 @@ export interface MatmulMachine {
 
 export type MatmulChoice =
   | { readonly kernel: "gemv"; readonly rows: "1" | "2" | "4" | "8"; readonly split: number }
-  | { readonly kernel: "gemv_mma"; readonly rows: "8" | "16"; readonly split: number }
+  | { readonly kernel: "gemv_mma"; readonly rows: "8" | "16"; readonly tile: GemvMmaTile }
   | { readonly kernel: "simt"; readonly tile: SimtTile }
   | { readonly kernel: "wmma"; readonly tile: WmmaTile }
   | { readonly kernel: "mma"; readonly tile: MmaTile }
   | { readonly kernel: "hopper" }
   | { readonly kernel: "cublaslt" };
 
-/** Weight rows of a block, and elements of K that one of its warps takes at a time: the constants of the .cu files. */
+/** Weight rows of a block, and elements of K that one of its warps takes at a time: the constants of gemv.cu. */
 export const gemvColumns = 4;
-export const gemvMmaColumns = 8;
 export const gemvBatch = { f32: 256, f16: 512, bf16: 512 } as const;
-export const gemvMmaBatch = 256;
 
 /** Rows from which on cuBLASLt is asked first, where tensor cores of our own would be the alternative. */
 const manyRows = 128;
@@ -89,7 +97,7 @@ export function chooseMatmul(s: MatmulShape, on: MatmulMachine): MatmulChoice {
   if (s.k === 0) return { kernel: "simt", tile: simtTile(s, on) };
 
   // Few rows: the weight is read once, and only bytes matter.
-  if (can("gemv_mma")) return gemvMma(s);
+  if (can("gemv_mma")) return gemvMma(s, on);
   if (can("gemv")) return gemv(s);
 
   // Many rows: arithmetic matters. cuBLASLt also for what our tensor-core kernels cannot take.
@@ -106,8 +114,10 @@ export function chooseWithin(kernel: MatmulKernelName, s: MatmulShape, on: Matmu
   switch (kernel) {
     case "gemv":
       return gemv(s);
-    case "gemv_mma":
-      return gemvMma(s);
+    case "gemv_mma": {
+      const choice = gemvMma(s, on);
+      return tile === "16" || tile === "32" ? { ...choice, tile } : choice;
+    }
     case "simt":
       return { kernel, tile: (tile as SimtTile | undefined) ?? simtTile(s, on) };
     case "wmma":
@@ -124,8 +134,18 @@ function gemv(s: MatmulShape): MatmulChoice {
   return { kernel: "gemv", rows, split: gemvSplit(s) };
 }
 
-function gemvMma(s: MatmulShape): MatmulChoice {
-  return { kernel: "gemv_mma", rows: s.m <= 8 ? "8" : "16", split: gemvMmaSplit(s) };
+/**
+ * Tiles of 32 rows where a block may have the memory and there are enough of them for half the multiprocessors; otherwise
+ * of 16. A row's bits depend on neither.
+ */
+function gemvMma(s: MatmulShape, on: MatmulMachine): MatmulChoice & { kernel: "gemv_mma" } {
+  const rows = s.m <= 8 ? "8" : "16";
+  const wide = 2 * Math.ceil((s.gated ? 2 * s.n : s.n) / 32) > on.multiprocessors;
+  return { kernel: "gemv_mma", rows, tile: wide && gemvMmaFits("32", rows, on) ? "32" : "16" };
+}
+
+export function gemvMmaFits(tile: GemvMmaTile, rows: "8" | "16", on: MatmulMachine): boolean {
+  return (tile === "16" || on.capability >= 90) && gemvMmaSharedBytes(tile, rows) <= on.sharedBytes;
 }
 
 /**
@@ -134,15 +154,6 @@ function gemvMma(s: MatmulShape): MatmulChoice {
  */
 export function gemvSplit(s: Pick<MatmulShape, "k" | "dtype">): number {
   return Math.max(1, Math.min(4, Math.ceil(s.k / gemvBatch[s.dtype])));
-}
-
-/** As many warps as put 64 KB in flight on each of some 130 multiprocessors: 2048 of them, 4 KB each. */
-export function gemvMmaSplit(s: Pick<MatmulShape, "n" | "k" | "gated">): number {
-  const blocks = Math.ceil(s.n / gemvMmaColumns);
-  const most = s.gated ? 8 : 16;
-  let split = 4;
-  while (split < most && blocks * split < 2048) split *= 2;
-  return Math.max(1, Math.min(split, Math.ceil(s.k / gemvMmaBatch)));
 }
 
 /** The tile with which the busiest multiprocessor finishes first: a tile costs its area over its rate. */

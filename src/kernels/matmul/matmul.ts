@@ -11,7 +11,7 @@ import {
   chooseMatmul,
   chooseWithin,
   gemvColumns,
-  gemvMmaColumns,
+  gemvMmaFits,
   kernelRefusal,
   type MatmulChoice,
   type MatmulMachine,
@@ -24,6 +24,10 @@ import type { MatmulKernelName, MatmulParams } from "./params.ts";
 import {
   gemvKernel,
   gemvMmaKernel,
+  gemvMmaResident,
+  gemvMmaSharedBytes,
+  gemvMmaThreads,
+  gemvMmaTiles,
   matmulFlags,
   mmaKernel,
   mmaSharedBytes,
@@ -69,7 +73,8 @@ export function matmul(stream: Stream, p: MatmulParams): void {
     choice = chooseMatmul(problem, without);
   }
   if (choice.kernel === "hopper") {
-    gemmHopper(stream, p);
+    // It reads nothing early, so that an overlap would gain it little.
+    gemmHopper(stream, { ...p, overlap: false });
     return;
   }
   for (let first = 0; first < problem.batch; first += batchesPerLaunch) {
@@ -88,7 +93,7 @@ function choose(device: Device, problem: Resolved, machine: MatmulMachine): Matm
   if (wanted === undefined) return chooseMatmul(problem, machine);
   if (kernelRefusal(wanted, problem, machine)) refuse(wanted, device, problem, machine);
   const choice = chooseWithin(wanted, problem, machine, p.tile);
-  if (p.tile !== undefined && wanted !== "hopper") checkTile(choice, problem, p.tile);
+  if (p.tile !== undefined && wanted !== "hopper") checkTile(choice, problem, machine, p.tile);
   return choice;
 }
 
@@ -100,7 +105,7 @@ function refuse(kernel: MatmulKernelName, device: Device, problem: Resolved, mac
   );
 }
 
-function checkTile(choice: MatmulChoice, problem: Resolved, tile: string): void {
+function checkTile(choice: MatmulChoice, problem: Resolved, machine: MatmulMachine, tile: string): void {
   const known =
     choice.kernel === "mma"
       ? Object.keys(mmaTiles).filter((t) => problem.transposeB || t === "t128x128" || t === "t64x64")
@@ -108,7 +113,9 @@ function checkTile(choice: MatmulChoice, problem: Resolved, tile: string): void 
         ? Object.keys(wmmaTiles)
         : choice.kernel === "simt"
           ? Object.keys(simtTiles)
-          : [];
+          : choice.kernel === "gemv_mma"
+            ? gemvMmaTiles.filter((t) => gemvMmaFits(t, choice.rows, machine))
+            : [];
   if (known.includes(tile)) return;
   throw new ArgumentError(
     `matmul: the kernel "${choice.kernel}" has no tile "${tile}" for this product; ${
@@ -238,8 +245,12 @@ function launchBatches(stream: Stream, r: Resolved, choice: MatmulChoice, first:
       break;
     }
     case "gemv_mma": {
-      const at = shape(Math.ceil(r.n / gemvMmaColumns), 32 * choice.split * halves);
-      launch(stream, gemvMmaKernel, { dtype: short16(dtype), rows: choice.rows }, at, args, options);
+      // Blocks that stay and share out the tiles.
+      const { rows, tile } = choice;
+      const resident = stream.device.attributes.multiprocessors * gemvMmaResident[tile];
+      const count = Math.min(resident, Math.ceil((r.n * halves) / Number(tile)));
+      const at = shape(count, gemvMmaThreads, gemvMmaSharedBytes(tile, rows));
+      launch(stream, gemvMmaKernel, { dtype: short16(dtype), rows, tile }, at, args, options);
       break;
     }
     case "simt": {

@@ -47,8 +47,8 @@ extern "C" __global__ void __launch_bounds__(1024)
       const int c = (j * blockDim.x + threadIdx.x) * VEC;
       if (c < cols) w[j] = load_vec(weight + c);
     }
-    wait_for_previous();
     allow_next();
+    wait_for_previous();
     float squares = 0.0f;
 #pragma unroll
     for (int j = 0; j < CHUNKS; j++) {
@@ -82,8 +82,8 @@ extern "C" __global__ void __launch_bounds__(1024)
     return;
   }
 
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
   float squares = 0.0f;
 #pragma unroll 1
   for (int c = threadIdx.x; c < cols; c += blockDim.x) {

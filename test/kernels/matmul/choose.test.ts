@@ -1,13 +1,12 @@
 import { describe, expect, test } from "vitest";
 import {
   chooseMatmul,
-  gemvMmaSplit,
   gemvSplit,
   kernelRefusal,
   type MatmulMachine,
   type MatmulShape,
 } from "../../../src/kernels/matmul/choose.ts";
-import { mmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
+import { gemvMmaSharedBytes, mmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
 
 const linear: MatmulShape = {
   m: 1,
@@ -42,24 +41,37 @@ const pascal: MatmulMachine = { ...ampere, capability: 60, sharedBytes: 48 * 102
 describe("chooseMatmul", () => {
   test("few rows of a 16-bit weight go to the tensor-core GEMV from sm_80 on, and to the other one before", () => {
     for (const m of [1, 8])
-      expect(chooseMatmul({ ...linear, m }, ampere)).toEqual({ kernel: "gemv_mma", rows: "8", split: 4 });
-    expect(chooseMatmul({ ...linear, m: 9 }, ampere)).toEqual({ kernel: "gemv_mma", rows: "16", split: 4 });
+      expect(chooseMatmul({ ...linear, m }, ampere)).toEqual({ kernel: "gemv_mma", rows: "8", tile: "16" });
+    expect(chooseMatmul({ ...linear, m: 9 }, ampere)).toEqual({ kernel: "gemv_mma", rows: "16", tile: "16" });
     expect(chooseMatmul({ ...linear, m: 3 }, turing)).toEqual({ kernel: "gemv", rows: "4", split: 4 });
     expect(chooseMatmul({ ...linear, vectorB: false }, ampere).kernel).toBe("gemv");
     expect(chooseMatmul({ ...linear, dtype: "f32", m: 2 }, hopper)).toEqual({ kernel: "gemv", rows: "2", split: 4 });
   });
 
   test("the split of K depends on the weight, never on the rows", () => {
-    const splits = (n: number): number[] =>
-      [1, 5, 8, 16].map((m) => {
-        const choice = chooseMatmul({ ...linear, n, m }, ampere);
-        return choice.kernel === "gemv_mma" ? choice.split : -1;
-      });
-    expect(splits(4096)).toEqual([4, 4, 4, 4]);
-    expect(splits(1024)).toEqual([16, 16, 16, 16]);
-    expect(gemvMmaSplit({ n: 1024, k: 4096, gated: true })).toBe(8);
-    expect(gemvMmaSplit({ n: 64, k: 300, gated: false })).toBe(2);
     expect(gemvSplit({ k: 1, dtype: "f32" })).toBe(1);
+    expect(gemvSplit({ k: 4096, dtype: "bf16" })).toBe(4);
+  });
+
+  test("the tensor-core GEMV takes tiles of 32 rows where they fit and keep the GPU busy", () => {
+    const tile = (shape: Partial<MatmulShape>, on: MatmulMachine) => {
+      const choice = chooseMatmul({ ...linear, ...shape }, on);
+      return choice.kernel === "gemv_mma" ? choice.tile : choice.kernel;
+    };
+    expect(tile({ m: 1 }, hopper)).toBe("32");
+    expect(tile({ m: 16 }, hopper)).toBe("32");
+    expect(tile({ n: 1024 }, hopper)).toBe("16");
+    expect(tile({ n: 2048, gated: true }, hopper)).toBe("32");
+    expect(tile({}, { ...hopper, capability: 120, sharedBytes: 99 * 1024 })).toBe("16");
+    expect(tile({}, ada)).toBe("16");
+  });
+
+  test("every ring of the tensor-core GEMV fits where it is used", () => {
+    for (const rows of ["8", "16"] as const) {
+      expect(gemvMmaSharedBytes("32", rows) <= hopper.sharedBytes).toBe(true);
+      expect(gemvMmaSharedBytes("16", rows) <= ada.sharedBytes).toBe(true);
+    }
+    expect(gemvMmaSharedBytes("32", "8")).toBe(8 * (4 * 40 * 128 + 8 * 36 * 4));
   });
 
   test("17 to 64 rows get K-split tiles, narrower for narrower weights", () => {

@@ -5,7 +5,7 @@ import { UnsupportedError } from "../../../src/base/errors.ts";
 import { ptrAdd } from "../../../src/driver/api.ts";
 import { deviceTargets } from "../../../src/kernels/library.ts";
 import { type MatmulKernelName, type MatmulParams, matmul } from "../../../src/kernels/matmul/matmul.ts";
-import { mmaTiles } from "../../../src/kernels/matmul/specs.ts";
+import { gemvMmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
 import { targetNumber } from "../../../src/kernels/target.ts";
 import { allocate, describeGpu, gpu, normals, output, relativeL2, toNumbers, upload } from "../../support/gpu.ts";
 
@@ -43,6 +43,9 @@ function tolerance(out: DType, k: number): number {
 
 const target = gpu ? targetNumber(deviceTargets(gpu)[0]!) : 0;
 const needs: Partial<Record<MatmulKernelName, number>> = { gemv_mma: 80, mma: 80, wmma: 70 };
+/** Tiles of gemv_mma that this GPU has the shared memory for. */
+const rings =
+  target >= 90 && gpu!.attributes.sharedPerBlockOptin >= gemvMmaSharedBytes("32", "16") ? ["16", "32"] : ["16"];
 
 describeGpu("matmul", (device) => {
   function run(c: Case): { actual: Float64Array; expected: Float64Array; out: DType } {
@@ -180,6 +183,16 @@ describeGpu("matmul", (device) => {
     }
     for (const gate of ["silu", "gelu"] as const) {
       check({ m: 11, n: 37, k: 1032, dtype, kernel: "gemv_mma", transposeB: true, gate, bias: true, alpha: 0.03 });
+    }
+    // Blocks that take several tiles each (some 132 multiprocessors), rings that go on from one to the next.
+    for (const tile of rings) {
+      const ring = { dtype, kernel: "gemv_mma", tile, transposeB: true } as const;
+      for (const m of [1, 5, 13]) {
+        check({ m, n: 9001, k: 200, ...ring, bias: true });
+        check({ m, n: 5000, k: 77, ...ring, pad: 3, gate: "silu", alpha: 0.1 });
+        check({ m, n: 40, k: 2568, ...ring, residual: true, outDtype: float32 });
+      }
+      check({ m: 3, n: 24, k: 40, ...ring, batch: 3, shareB: true, beta: 0.5 });
     }
     for (const transposeB of [true, false]) {
       for (const tile of Object.keys(mmaTiles)) {
