@@ -26,6 +26,12 @@ export class BitSet {
     return changed !== 0;
   }
 
+  intersection(other: BitSet): BitSet {
+    const result = new BitSet(32 * this.words.length);
+    for (let i = 0; i < this.words.length; i++) result.words[i] = this.words[i]! & other.words[i]!;
+    return result;
+  }
+
   /** Becomes `use` and what of `out` is not in `kill`; true when that changed anything. */
   transfer(use: BitSet, out: BitSet, kill: BitSet): boolean {
     let changed = 0;

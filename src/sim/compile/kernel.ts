@@ -68,6 +68,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     const { read, written } = registersOf(instruction);
     for (const { index } of [...read, ...written]) kept.add(index);
   }
+  for (const f of regions[0]!.resumptions) kept.addAll(liveness.liveIn[f]!);
   const homes = new Map<number, number>();
   let warpBytes: number = warpSlots.registers;
   for (const index of kept) {

@@ -2,11 +2,9 @@ import { exited, memoryMap, waiting, warpSlots } from "../memory-map.ts";
 import type { Register } from "../ptx/ast.ts";
 import { Code } from "../wasm/code.ts";
 import type { Opcode } from "../wasm/opcodes.ts";
-import { BitSet } from "./bits.ts";
 import { bitwiseEmitters } from "./bitwise.ts";
 import { comparisonEmitters } from "./comparisons.ts";
 import { conversionEmitters } from "./conversions.ts";
-import { registersOf } from "./effects.ts";
 import type { Emitters } from "./emitters.ts";
 import { arithmeticEmitters } from "./floats.ts";
 import type { Fragment } from "./fragments.ts";
@@ -15,8 +13,9 @@ import { type KernelContext, LaneEmitter, predicate, registerType } from "./lane
 import type { Liveness } from "./liveness.ts";
 import { memoryEmitters } from "./memory.ts";
 import { moveEmitters } from "./moves.ts";
-import type { Region } from "./regions.ts";
-import { analyzeControl, manyEntries } from "./structure.ts";
+import type { Region } from "./region.ts";
+import { analyzeControl, type ControlTree, manyEntries } from "./structure.ts";
+import { planTraffic, type Traffic } from "./traffic.ts";
 
 const emitters: ReadonlyMap<string, Emitters[string]> = new Map(
   [
@@ -67,8 +66,7 @@ class RegionWriter {
   readonly #area8: number;
   readonly #frame: number;
   readonly #state: number;
-  readonly #touched: BitSet;
-  readonly #written: BitSet;
+  readonly #traffic: Traffic;
   /** Open blocks from the outermost: what a branch to a label must count. */
   readonly #labels: (number | "other" | "done")[] = [];
 
@@ -88,12 +86,7 @@ class RegionWriter {
       { lane: this.#lane, area4: this.#area4, area8: this.#area8, frame: this.#frame, limits, sharedLimits },
       plan.context,
     );
-    this.#touched = new BitSet(plan.registers.length);
-    this.#written = new BitSet(plan.registers.length);
-    for (let f = region.first; f < region.end; f++) {
-      this.#touched.addAll(plan.liveness.touched[f]!);
-      this.#written.addAll(plan.liveness.written[f]!);
-    }
+    this.#traffic = planTraffic(region, plan.fragments, plan.liveness, plan.registers.length);
   }
 
   write(): void {
@@ -137,10 +130,7 @@ class RegionWriter {
   #body(): void {
     const { entries } = this.#region;
     const control = analyzeControl(this.#region, this.#plan.fragments);
-    if (!control) {
-      this.#dispatch();
-      return;
-    }
+    if ("irreducibleAt" in control) throw new Error(`fragment ${control.irreducibleAt} should have been cut off`);
     if (control.root !== manyEntries) {
       this.#loadLive(entries[0]!);
       this.#tree(control.root, control);
@@ -166,11 +156,11 @@ class RegionWriter {
     });
   }
 
-  #mergeChildren(f: number, control: NonNullable<ReturnType<typeof analyzeControl>>): number[] {
+  #mergeChildren(f: number, control: ControlTree): number[] {
     return (control.children.get(f) ?? []).filter((child) => control.merges.has(child));
   }
 
-  #tree(f: number, control: NonNullable<ReturnType<typeof analyzeControl>>): void {
+  #tree(f: number, control: ControlTree): void {
     const c = this.#c;
     const merges = this.#mergeChildren(f, control);
     if (!control.loopHeaders.has(f)) {
@@ -185,7 +175,7 @@ class RegionWriter {
   }
 
   /** A fragment inside one block for each merge that it dominates, the latest outermost. */
-  #within(f: number, merges: readonly number[], control: NonNullable<ReturnType<typeof analyzeControl>>): void {
+  #within(f: number, merges: readonly number[], control: ControlTree): void {
     const c = this.#c;
     const [merge, ...rest] = merges;
     if (merge !== undefined) {
@@ -208,6 +198,10 @@ class RegionWriter {
     this.#instructions(f);
     const { ending } = this.#plan.fragments[f]!;
     const go = (to: number): void => {
+      if (this.#region.resumptions.has(to)) {
+        this.#leave(f, to);
+        return;
+      }
       const isBack = control.order.get(to)! <= control.order.get(f)!;
       if (isBack || control.merges.has(to)) c.br(this.#depth(to));
       else this.#tree(to, control);
@@ -234,43 +228,6 @@ class RegionWriter {
     return this.#labels.length - 1 - this.#labels.lastIndexOf(label);
   }
 
-  /** Any control flow, as a loop around a table of the fragments. */
-  #dispatch(): void {
-    const c = this.#c;
-    const { first, end, entries } = this.#region;
-    const count = end - first;
-    this.#loadFor(entries);
-    c.block("loop");
-    const loop = this.#labels.push("other") - 1;
-    for (let i = 0; i < count; i++) {
-      c.block("block");
-      this.#labels.push("other");
-    }
-    const table = Array.from({ length: count }, (_, i) => i);
-    c.get(this.#state).i32(first).op("i32_sub").brTable(table, this.#depth("done"));
-    const go = (to: number): void => {
-      c.i32(to)
-        .set(this.#state)
-        .br(this.#labels.length - 1 - loop);
-    };
-    for (let f = first; f < end; f++) {
-      c.end();
-      this.#labels.pop();
-      this.#instructions(f);
-      const { ending } = this.#plan.fragments[f]!;
-      if (ending.kind === "goto") go(ending.target);
-      else if (ending.kind === "branch") {
-        c.i32(ending.taken).i32(ending.next);
-        this.#pushCondition(ending);
-        c.op("select")
-          .set(this.#state)
-          .br(this.#labels.length - 1 - loop);
-      } else this.#stop(f);
-    }
-    this.#labels.pop();
-    c.end();
-  }
-
   #instructions(f: number): void {
     const g = this.#g;
     for (const instruction of this.#plan.fragments[f]!.instructions) {
@@ -286,22 +243,21 @@ class RegionWriter {
     }
   }
 
-  /** The end of a lane's run: what is needed later goes to memory. */
+  /** The end of a lane's run. */
   #stop(f: number): void {
-    const c = this.#c;
     const { ending } = this.#plan.fragments[f]!;
-    if (ending.kind === "collective") {
-      const needed = new BitSet(this.#plan.registers.length);
-      needed.addAll(this.#plan.liveness.liveIn[ending.next]!);
-      for (const { index } of registersOf(ending.instruction).read) needed.add(index);
-      for (const index of needed) if (this.#written.has(index)) this.#storeHome(index);
-      c.i32(waiting + this.#plan.collectives.get(f)!).set(this.#state);
-    } else c.i32(exited).set(this.#state);
-    c.br(this.#depth("done"));
+    if (ending.kind === "collective") this.#leave(f, waiting + this.#plan.collectives.get(f)!);
+    else this.#c.i32(exited).set(this.#state).br(this.#depth("done"));
+  }
+
+  /** Stops with what is needed later in memory. */
+  #leave(f: number, state: number): void {
+    for (const index of this.#traffic.stores.get(f)!) this.#storeHome(index);
+    this.#c.i32(state).set(this.#state).br(this.#depth("done"));
   }
 
   #loadLive(entry: number): void {
-    for (const index of this.#plan.liveness.liveIn[entry]!) if (this.#touched.has(index)) this.#loadHome(index);
+    for (const index of this.#traffic.loads.get(entry)!) this.#loadHome(index);
   }
 
   #loadHome(index: number): void {

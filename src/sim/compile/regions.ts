@@ -1,16 +1,31 @@
 import { type Ending, type Fragment, successors } from "./fragments.ts";
+import type { Region } from "./region.ts";
+import { analyzeControl } from "./structure.ts";
 
-/** Fragments that reach each other without a collective instruction in between: what becomes one function. */
-export interface Region {
-  /** Fragments `first` up to but not including `end`. */
-  readonly first: number;
-  readonly end: number;
-  /** Where lanes may begin: the kernel's first fragment, and those behind collective instructions. */
-  readonly entries: readonly number[];
+/**
+ * Splits a kernel into regions whose control flow can be nested: where a loop has several ways in, because a collective
+ * instruction is inside of it, its header becomes a resumption.
+ */
+export function splitRegions(fragments: readonly Fragment[]): { fragments: Fragment[]; regions: Region[] } {
+  const cuts = new Set<number>();
+  for (;;) {
+    const split = splitAt(fragments, cuts);
+    let reducible = true;
+    for (const region of split.regions) {
+      const control = analyzeControl(region, split.fragments);
+      if (!("irreducibleAt" in control)) continue;
+      cuts.add(split.original[control.irreducibleAt]!);
+      reducible = false;
+    }
+    if (reducible) return split;
+  }
 }
 
 /** Numbers fragments anew so that each region's are consecutive; unreachable ones are dropped. */
-export function splitRegions(fragments: readonly Fragment[]): { fragments: Fragment[]; regions: Region[] } {
+function splitAt(
+  fragments: readonly Fragment[],
+  cuts: ReadonlySet<number>,
+): { fragments: Fragment[]; regions: Region[]; original: number[] } {
   const parent = fragments.map((_, i) => i);
   const find = (i: number): number => {
     let root = i;
@@ -24,7 +39,10 @@ export function splitRegions(fragments: readonly Fragment[]): { fragments: Fragm
     const f = work.pop()!;
     const { ending } = fragments[f]!;
     const follow = successors(ending);
-    for (const next of follow) parent[find(next)] = find(f);
+    for (const next of follow) {
+      if (cuts.has(next)) entries.add(next);
+      else parent[find(next)] = find(f);
+    }
     if (ending.kind === "collective") {
       entries.add(ending.next);
       follow.push(ending.next);
@@ -44,6 +62,7 @@ export function splitRegions(fragments: readonly Fragment[]): { fragments: Fragm
     else groups.set(root, [f]);
   }
   const renumbered = new Map<number, number>();
+  const resumptions = new Set<number>();
   const regions: Region[] = [];
   for (const group of groups.values()) {
     const first = renumbered.size;
@@ -52,15 +71,17 @@ export function splitRegions(fragments: readonly Fragment[]): { fragments: Fragm
       first,
       end: renumbered.size,
       entries: group.filter((f) => entries.has(f)).map((f) => renumbered.get(f)!),
+      resumptions,
     });
   }
+  for (const f of cuts) resumptions.add(renumbered.get(f)!);
   const to = (f: number): number => renumbered.get(f)!;
   const ordered: Fragment[] = [];
   for (const [from, index] of renumbered) {
     const { instructions, ending } = fragments[from]!;
     ordered[index] = { instructions, ending: renumber(ending, to) };
   }
-  return { fragments: ordered, regions };
+  return { fragments: ordered, regions, original: [...renumbered.keys()] };
 }
 
 function renumber(ending: Ending, to: (f: number) => number): Ending {

@@ -1,5 +1,5 @@
-import { type Fragment, successors } from "./fragments.ts";
-import type { Region } from "./regions.ts";
+import type { Fragment } from "./fragments.ts";
+import { innerSuccessors, type Region } from "./region.ts";
 
 /** The control flow of a region as a tree of its dominators, for writing it as nested blocks and loops. */
 export interface ControlTree {
@@ -16,14 +16,16 @@ export interface ControlTree {
 /** A number that no fragment has. */
 export const manyEntries = -1;
 
-/**
- * Dominators (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm), loop headers and merges of a region.
- * Undefined when the region is irreducible: it has a loop with two ways in.
- */
-export function analyzeControl(region: Region, fragments: readonly Fragment[]): ControlTree | undefined {
+/** A loop with two ways in cannot be nested: where one of them leads. */
+export interface Irreducible {
+  readonly irreducibleAt: number;
+}
+
+/** Dominators (Cooper, Harvey, Kennedy: A Simple, Fast Dominance Algorithm), loop headers and merges of a region. */
+export function analyzeControl(region: Region, fragments: readonly Fragment[]): ControlTree | Irreducible {
   const root = region.entries.length === 1 ? region.entries[0]! : manyEntries;
   const next = (f: number): readonly number[] =>
-    f === manyEntries ? region.entries : successors(fragments[f]!.ending);
+    f === manyEntries ? region.entries : innerSuccessors(region, fragments[f]!.ending);
   const sequence = reversePostorder(root, next);
   const order = new Map(sequence.map((f, i) => [f, i]));
   const predecessors = new Map<number, number[]>(sequence.map((f) => [f, []]));
@@ -63,7 +65,7 @@ export function analyzeControl(region: Region, fragments: readonly Fragment[]): 
   for (const f of sequence) {
     for (const to of next(f)) {
       if (order.get(to)! <= order.get(f)!) {
-        if (!dominates(to, f)) return undefined;
+        if (!dominates(to, f)) return { irreducibleAt: to };
         loopHeaders.add(to);
       } else forward.set(to, (forward.get(to) ?? 0) + 1);
     }

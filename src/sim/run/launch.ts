@@ -184,6 +184,10 @@ export class KernelInstance {
         continue;
       }
       if (state === exited) return;
+      if (state >= 0) {
+        state = this.#regions[regionOf[state]!]!(area, frames, state);
+        continue;
+      }
       // Lanes differ, or nothing is known yet: run those that can, then those that meet.
       const next = this.#runGroups(at, area);
       if (next < 0) return;
