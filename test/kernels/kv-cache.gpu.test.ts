@@ -5,7 +5,7 @@ import type { Device } from "../../src/driver/device.ts";
 import { cacheBlockTokens, ropeStore, storeKeysAndValues } from "../../src/kernels/kv-cache/kv-cache.ts";
 import { rope } from "../../src/kernels/rope/rope.ts";
 import { ropeFrequencies } from "../../src/nn/rope-frequencies.ts";
-import { describeGpu, output, randomArray, upload } from "../support/gpu.ts";
+import { bits, describeGpu, output, randomArray, upload } from "../support/gpu.ts";
 
 interface Shape {
   readonly heads: number;
@@ -101,9 +101,9 @@ describeGpu("paged cache", (device) => {
         for (let t = 0; t < tokens; t++) {
           expected.set(both.subarray(t * at.row, t * at.row + at.key) as never, t * at.row);
         }
-        expect(fused.stored()).toEqual(expected); // queries turned, keys and values as they were
-        expect(keyCache.stored()).toEqual(stored(poisonedCache, both, s, at.row, at.key));
-        expect(valueCache.stored()).toEqual(stored(poisonedCache, rows, s, at.row, at.value));
+        expect(bits(fused.stored())).toEqual(bits(expected)); // queries turned, keys and values as they were
+        expect(bits(keyCache.stored())).toEqual(bits(stored(poisonedCache, both, s, at.row, at.key)));
+        expect(bits(valueCache.stored())).toEqual(bits(stored(poisonedCache, rows, s, at.row, at.value)));
       });
 
       test(`queries can go elsewhere: ${name}`, () => {
@@ -111,22 +111,22 @@ describeGpu("paged cache", (device) => {
         const query = { query: fused.ptr, queryStride: at.row, heads: s.heads };
         const out = output(device, dtype, tokens * at.key);
         ropeStore(device.stream, { ...store, ...angles, ...query, queryOut: out.ptr, queryOutStride: at.key });
-        expect(fused.stored()).toEqual(rows);
+        expect(bits(fused.stored())).toEqual(bits(rows));
         ropeStore(device.stream, { ...store, ...angles, ...query });
         const turned = fused.stored();
         const expected = dtype.array(tokens * at.key);
         for (let t = 0; t < tokens; t++) {
           expected.set(turned.subarray(t * at.row, t * at.row + at.key) as never, t * at.key);
         }
-        expect(out.stored()).toEqual(expected);
+        expect(bits(out.stored())).toEqual(bits(expected));
       });
 
       test(`storeKeysAndValues copies: ${name}`, () => {
         const { at, rows, fused, keyCache, valueCache, store, poisonedCache } = setUp(device, s, dtype);
         storeKeysAndValues(device.stream, store);
-        expect(fused.stored()).toEqual(rows);
-        expect(keyCache.stored()).toEqual(stored(poisonedCache, rows, s, at.row, at.key));
-        expect(valueCache.stored()).toEqual(stored(poisonedCache, rows, s, at.row, at.value));
+        expect(bits(fused.stored())).toEqual(bits(rows));
+        expect(bits(keyCache.stored())).toEqual(bits(stored(poisonedCache, rows, s, at.row, at.key)));
+        expect(bits(valueCache.stored())).toEqual(bits(stored(poisonedCache, rows, s, at.row, at.value)));
       });
     }
   }

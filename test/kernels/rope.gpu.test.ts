@@ -2,7 +2,16 @@ import { expect, test } from "vitest";
 import { bfloat16, float16, float32 } from "../../src/base/dtype.ts";
 import { type DynamicRope, rope } from "../../src/kernels/rope/rope.ts";
 import { ropeFrequencies } from "../../src/nn/rope-frequencies.ts";
-import { describeGpu, output, randomArray, relativeL2, roundingTolerance, toNumbers, upload } from "../support/gpu.ts";
+import {
+  bits,
+  describeGpu,
+  output,
+  randomArray,
+  relativeL2,
+  roundingTolerance,
+  toNumbers,
+  upload,
+} from "../support/gpu.ts";
 import { rotateReference } from "./rotate-reference.ts";
 
 const shapes: readonly (readonly [heads: number, headDim: number, rotaryDim: number])[] = [
@@ -76,7 +85,7 @@ describeGpu("rope", (device) => {
         const expected = untouched.slice();
         const turned = inPlace.stored();
         for (let t = 0; t < tokens; t++) expected.set(turned.subarray(t * row, t * row + row) as never, t * outStride);
-        expect(out.stored()).toEqual(expected);
+        expect(bits(out.stored())).toEqual(bits(expected));
       });
     }
   }

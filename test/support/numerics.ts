@@ -76,3 +76,8 @@ export function roundingTolerance(dtype: DType, steps = 1): number {
   const units: Partial<Record<DType["name"], number>> = { float32: 2 ** -20, float16: 2 ** -10, bfloat16: 2 ** -7 };
   return (units[dtype.name] ?? 0) * steps;
 }
+
+/** The bytes of an array, for comparisons bit for bit: as numbers, NaN differs from itself in some test runners. */
+export function bits(array: HostArray): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
