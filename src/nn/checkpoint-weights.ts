@@ -2,8 +2,7 @@ import type { DType } from "../base/dtype.ts";
 import { FormatError } from "../base/errors.ts";
 import { elementCount, formatShape, type Shape } from "../base/shape.ts";
 import type { Device } from "../driver/device.ts";
-import type { WeightSource } from "../formats/safetensors/checkpoint.ts";
-import type { TensorInfo } from "../formats/safetensors/header.ts";
+import type { TensorInfo, WeightSource } from "../formats/weight-source.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { join, stackedShape, type Weights } from "./weights.ts";
 

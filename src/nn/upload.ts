@@ -4,7 +4,7 @@ import type { Event } from "../driver/event.ts";
 import type { DeviceBuffer } from "../driver/memory.ts";
 import type { PinnedBuffer } from "../driver/pinned.ts";
 import type { Stream } from "../driver/stream.ts";
-import type { WeightSource } from "../formats/safetensors/checkpoint.ts";
+import type { WeightSource } from "../formats/weight-source.ts";
 import { cast } from "../kernels/copy/copy.ts";
 import type { Upload } from "./checkpoint-weights.ts";
 

@@ -2,25 +2,11 @@ import { join, posix, win32 } from "node:path";
 import { ArgumentError, FileError, FormatError, UnsupportedError } from "../../base/errors.ts";
 import { listDirectory } from "../directory.ts";
 import { describeJson, isJsonObject, readJsonFile } from "../json.ts";
+import type { TensorInfo, WeightSource } from "../weight-source.ts";
 import { SafetensorsFile } from "./file.ts";
-import type { TensorInfo } from "./header.ts";
 
 export const weightsFile = "model.safetensors";
 export const indexFile = "model.safetensors.index.json";
-
-/** All weights of a model, from one file or many, as names that can be read by range. */
-export interface WeightSource {
-  readonly tensors: ReadonlyMap<string, TensorInfo>;
-  /** The sum of all tensors, in bytes: what a progress bar counts to. */
-  readonly totalBytes: number;
-  /** The bytes of one tensor in fresh memory; for small things. Throws ArgumentError when there is none of this name. */
-  read(name: string): Uint8Array;
-  /** Fills `target` with the tensor's bytes from `offset` on. Throws ArgumentError for a range outside the tensor. */
-  readInto(info: TensorInfo, offset: number, target: Uint8Array): Promise<void>;
-  readIntoSync(info: TensorInfo, offset: number, target: Uint8Array): void;
-  close(): void;
-  [Symbol.dispose](): void;
-}
 
 /**
  * Opens the weights of a model directory: `model.safetensors`, else the shards that `model.safetensors.index.json` names.

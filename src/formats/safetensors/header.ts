@@ -1,22 +1,8 @@
-import { type DType, dtypeFromSafetensors } from "../../base/dtype.ts";
+import { dtypeFromSafetensors } from "../../base/dtype.ts";
 import { FormatError } from "../../base/errors.ts";
 import { formatShape } from "../../base/shape.ts";
 import { describeJson, isJsonObject, type JsonObject, parseJsonObject } from "../json.ts";
-
-/** One tensor of a checkpoint: what it is and where its bytes lie. Nothing of it is in memory. */
-export interface TensorInfo {
-  readonly name: string;
-  /** As the file spells it (`BF16`, `F8_E4M3`), known here or not. */
-  readonly dtype: string;
-  /** The dtype that llcuda stores such elements in; undefined for those that it does not know. */
-  readonly elementType: DType | undefined;
-  readonly shape: readonly number[];
-  /** Path of the file that holds the bytes: row-major, little-endian. */
-  readonly file: string;
-  /** From the start of the file. */
-  readonly byteOffset: number;
-  readonly byteLength: number;
-}
+import type { TensorInfo } from "../weight-source.ts";
 
 export interface SafetensorsHeader {
   /** In the order of their bytes in the file. */
