@@ -2,12 +2,13 @@ import { ptrAdd } from "../driver/api.ts";
 import type { Device } from "../driver/device.ts";
 import { attentionWorkspaceBytes, pagedAttention } from "../kernels/attention/attention.ts";
 import type { AttentionShape } from "../kernels/attention/plan.ts";
-import { ropeStore } from "../kernels/kv-cache/kv-cache.ts";
+import { type HeadNorm, ropeStore } from "../kernels/kv-cache/kv-cache.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { ForwardContext } from "./forward-context.ts";
 import type { Linear } from "./linear.ts";
 import { loadStackedLinear } from "./load-linear.ts";
 import { Module } from "./module.ts";
+import { RMSNorm } from "./rms-norm.ts";
 import type { RotaryEmbedding } from "./rotary-embedding.ts";
 import type { Weights } from "./weights.ts";
 
@@ -19,40 +20,64 @@ export interface AttentionConfig {
   /** Which layer of the cache is this one's. */
   readonly layer: number;
   /** Multiplies scores; 1/√D unless a family says otherwise. */
-  readonly scale?: number;
+  readonly scale?: number | undefined;
+  /** Scores become softcap · tanh(score / softcap) before they are masked; none when undefined. */
+  readonly softcap?: number | undefined;
+  /** The token at position p sees the keys p - window + 1 … p; all up to p when undefined. */
+  readonly window?: number | undefined;
+}
+
+/** RMSNorm over the D elements of every query and of every key head, before they are rotated. */
+export interface HeadNorms {
+  readonly query: RMSNorm;
+  readonly key: RMSNorm;
+}
+
+export interface AttentionLoadOptions extends AttentionConfig {
+  readonly hiddenSize: number;
+  readonly qkvBias: boolean;
+  readonly outputBias: boolean;
+  /** The heads are normalised by `q_norm` and `k_norm`; `weightOffset` as in RMSNorm. */
+  readonly headNorm?: { readonly eps: number; readonly weightOffset?: number } | undefined;
 }
 
 /**
  * Causal grouped-query attention over the paged cache. Queries, keys and values come from one product with a stacked
- * weight [(H + 2G)·D, C]; one kernel rotates them and stores keys and values; then attention reads the cache.
+ * weight [(H + 2G)·D, C]; one kernel normalises and rotates them and stores keys and values; then attention reads the
+ * cache. Layers may have rotary embeddings of their own (two bases, as in Gemma 3), windows of their own, and so on.
  */
 export class Attention extends Module {
   readonly qkv: Linear;
   readonly output: Linear;
+  readonly queryNorm?: RMSNorm;
+  readonly keyNorm?: RMSNorm;
   readonly config: AttentionConfig;
   readonly rotary: RotaryEmbedding;
 
-  constructor(qkv: Linear, output: Linear, rotary: RotaryEmbedding, config: AttentionConfig) {
+  constructor(qkv: Linear, output: Linear, rotary: RotaryEmbedding, config: AttentionConfig, headNorms?: HeadNorms) {
     super();
     this.qkv = qkv;
     this.output = output;
+    if (headNorms) {
+      this.queryNorm = headNorms.query;
+      this.keyNorm = headNorms.key;
+    }
     this.rotary = rotary;
     this.config = config;
   }
 
-  /** From `q_proj`, `k_proj`, `v_proj` and `o_proj` below `weights`. */
-  static load(
-    weights: Weights,
-    rotary: RotaryEmbedding,
-    options: AttentionConfig & { hiddenSize: number; qkvBias: boolean; outputBias: boolean },
-  ): Attention {
-    const { heads, kvHeads, headDim, hiddenSize, qkvBias, outputBias } = options;
+  /** From `q_proj`, `k_proj`, `v_proj` and `o_proj` below `weights`, and `q_norm` and `k_norm` with `headNorm`. */
+  static load(weights: Weights, rotary: RotaryEmbedding, options: AttentionLoadOptions): Attention {
+    const { heads, kvHeads, headDim, hiddenSize, qkvBias, outputBias, headNorm } = options;
     const rows = [heads * headDim, kvHeads * headDim, kvHeads * headDim];
+    const norm = ({ eps, weightOffset }: NonNullable<typeof headNorm>, name: string) =>
+      new RMSNorm(weights.tensor(`${name}.weight`, [headDim]), eps, weightOffset);
     return new Attention(
       loadStackedLinear(weights, ["q_proj", "k_proj", "v_proj"], rows, hiddenSize, qkvBias),
       loadStackedLinear(weights, ["o_proj"], [hiddenSize], heads * headDim, outputBias),
       rotary,
       options,
+      headNorm && { query: norm(headNorm, "q_norm"), key: norm(headNorm, "k_norm") },
     );
   }
 
@@ -81,6 +106,7 @@ export class Attention extends Module {
       kvHeads,
       headDim,
       dtype: x.dtype,
+      ...this.#norm(),
     });
     const shape: AttentionShape = {
       sequences: context.sequences,
@@ -90,6 +116,7 @@ export class Attention extends Module {
       heads,
       kvHeads,
       headDim,
+      window: this.config.window ?? 0,
     };
     const mixed = Tensor.empty([tokens, heads * headDim], { dtype: x.dtype, device: x.device });
     const workspace = allocateWorkspace(x.device, attentionWorkspaceBytes(shape));
@@ -105,10 +132,18 @@ export class Attention extends Module {
       blockTable: context.blockTable.ptr,
       maxBlocks: context.blockTable.shape[1]!,
       scale: this.config.scale ?? 1 / Math.sqrt(headDim),
+      softcap: this.config.softcap ?? 0,
       workspace: workspace.ptr,
       dtype: x.dtype,
     });
     this.output.forward(mixed, { residual });
+  }
+
+  #norm(): { readonly norm?: HeadNorm } {
+    const { queryNorm, keyNorm } = this;
+    if (!queryNorm || !keyNorm) return {};
+    const { eps, weightOffset } = queryNorm;
+    return { norm: { query: queryNorm.weight.ptr, key: keyNorm.weight.ptr, eps, weightOffset } };
   }
 }
 

@@ -4,15 +4,18 @@ import { rmsNorm } from "../kernels/rms-norm/rms-norm.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
-/** y = x / sqrt(mean(x²) + eps) · weight, over the last dimension. Source: arXiv 1910.07467. */
+/** y = x / sqrt(mean(x²) + eps) · (weight + weightOffset), over the last dimension. Source: arXiv 1910.07467. */
 export class RMSNorm extends Module {
   weight: Tensor;
   readonly eps: number;
+  /** Added to the weight in float32: Gemma stores weight - 1. */
+  readonly weightOffset: number;
 
-  constructor(weight: Tensor, eps: number) {
+  constructor(weight: Tensor, eps: number, weightOffset = 0) {
     super();
     this.weight = weight;
     this.eps = eps;
+    this.weightOffset = weightOffset;
   }
 
   /** x [..., C], of the weight's dtype. */
@@ -32,6 +35,7 @@ export class RMSNorm extends Module {
       rows: x.size / cols,
       cols,
       eps: this.eps,
+      weightOffset: this.weightOffset,
       dtype: x.dtype,
     });
     rows.dispose();

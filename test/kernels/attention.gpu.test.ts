@@ -126,18 +126,34 @@ describeGpu("paged attention", (device) => {
       expect(errorOf(device, { ...shape, softcap, seed: 5 })).toBeLessThan(tolerance(dtype));
     });
 
-    test(`a sequence gives the same bits alone, in a batch, and under larger bounds, ${dtype.short}`, () => {
-      const sequences = [...mixedBatch.filter(([queries]) => queries > 0), [1, 700] as const, [3, 90] as const];
-      const batch = pagedBatch({ sequences, heads: 8, kvHeads: 2, headDim: 64, dtype, seed: 6 });
-      const together = attend(device, batch);
-      const generous = attend(device, batch, { query: 100, context: 3000 });
-      expect(generous).toEqual(together);
-      sequences.forEach((_, b) => {
-        const row = batch.heads * batch.headDim;
-        const own = together.slice(batch.queryStarts[b]! * row, batch.queryStarts[b + 1]! * row);
-        expect(attend(device, aloneOf(batch, b))).toEqual(own);
-      });
+    // Gemma 2 has all three at once; the heads and windows are of models, the contexts lie on both sides of the window.
+    test.each([
+      [2, 1, 256, 32, 96],
+      [4, 2, 256, 100, 224],
+      [8, 2, 128, 33, 128],
+      [3, 1, 96, 64, 96],
+    ])(`window, softcap and scale together, %i heads over %i of %i, window %i, ${dtype.short}`, (...numbers) => {
+      const [heads, kvHeads, headDim, window, scalar] = numbers;
+      const sequences = [...mixedBatch, [1, window] as const, [1, window + 1] as const, [9, window + 8] as const];
+      const shape = { sequences, heads, kvHeads, headDim, dtype, window, scale: 1 / Math.sqrt(scalar), softcap: 5 };
+      expect(errorOf(device, { ...shape, seed: 12 })).toBeLessThan(tolerance(dtype));
     });
+
+    test.each([0, 40])(
+      `a sequence gives the same bits alone, in a batch, and under larger bounds, window %i, ${dtype.short}`,
+      (window) => {
+        const sequences = [...mixedBatch.filter(([queries]) => queries > 0), [1, 700] as const, [3, 90] as const];
+        const batch = pagedBatch({ sequences, heads: 8, kvHeads: 2, headDim: 64, dtype, window, seed: 6 });
+        const together = attend(device, batch);
+        const generous = attend(device, batch, { query: 100, context: 3000 });
+        expect(generous).toEqual(together);
+        sequences.forEach((_, b) => {
+          const row = batch.heads * batch.headDim;
+          const own = together.slice(batch.queryStarts[b]! * row, batch.queryStarts[b + 1]! * row);
+          expect(attend(device, aloneOf(batch, b))).toEqual(own);
+        });
+      },
+    );
   }
 
   test("scores that rise along the context, so that the maximum keeps changing", () => {

@@ -15,6 +15,8 @@ export interface BatchShape {
   /** Keys that a query sees, its own included; older ones are poisoned where no query sees them. */
   readonly window?: number;
   readonly softcap?: number;
+  /** Multiplies scores; 1/√D by default. */
+  readonly scale?: number;
 }
 
 export interface PagedBatch extends BatchShape {
@@ -83,7 +85,7 @@ export function pagedBatch(shape: BatchShape): PagedBatch {
     }
   });
   const contextLengths = Int32Array.from(sequences, ([, context]) => context);
-  const scale = 1 / Math.sqrt(headDim);
+  const scale = shape.scale ?? 1 / Math.sqrt(headDim);
   return {
     ...shape,
     tokens,

@@ -36,6 +36,10 @@ export const ropeStoreKernel = defineKernel({
     kvHeads: "i32",
     headDim: "i32",
     rotaryDim: "i32",
+    queryNorm: "ptr",
+    keyNorm: "ptr",
+    normEps: "f32",
+    normOffset: "f32",
   },
   axes: { dtype: ["f32", "f16", "bf16"] },
   targets: (v) => (v.dtype === "bf16" ? ["sm_60", "sm_80", "sm_90"] : ["sm_60", "sm_90"]),
@@ -59,6 +63,16 @@ export interface CacheStore {
   readonly dtype: DType;
 }
 
+/** RMSNorm over the D elements of every query and key head, before they are turned (QK-norm). */
+export interface HeadNorm {
+  /** [D], of the batch's dtype. */
+  readonly query: DevicePtr;
+  readonly key: DevicePtr;
+  readonly eps: number;
+  /** Added to the weights in float32; 1 for Gemma, default 0. */
+  readonly weightOffset?: number;
+}
+
 export interface RopeStoreArgs extends CacheStore, RopeAngles {
   /** [T, H, D], `queryStride` elements from token to token. */
   readonly query: DevicePtr;
@@ -67,12 +81,13 @@ export interface RopeStoreArgs extends CacheStore, RopeAngles {
   /** Where rotated queries go; default: in place. */
   readonly queryOut?: DevicePtr;
   readonly queryOutStride?: number;
+  readonly norm?: HeadNorm;
 }
 
 /**
  * Rotates the queries and keys of T tokens and stores keys and values in the paged cache, in one launch that reads the
- * fused QKV row once. Equal, bit for bit, to rope() on queries and keys followed by storeKeysAndValues(). The keys' own
- * row is left as it was.
+ * fused QKV row once. Equal, bit for bit, to rope() on queries and keys followed by storeKeysAndValues(). With `norm`, query
+ * and key heads are normalised first, in float32 and without rounding in between. The keys' own row is left as it was.
  */
 export function ropeStore(stream: Stream, p: RopeStoreArgs): void {
   const rows = p.heads + 2 * p.kvHeads;
@@ -98,6 +113,10 @@ export function ropeStore(stream: Stream, p: RopeStoreArgs): void {
       heads: p.heads,
       kvHeads: p.kvHeads,
       headDim: p.headDim,
+      queryNorm: p.norm?.query ?? nullPtr,
+      keyNorm: p.norm?.key ?? nullPtr,
+      normEps: p.norm?.eps ?? 0,
+      normOffset: p.norm?.weightOffset ?? 0,
     },
     { overlap: true },
   );

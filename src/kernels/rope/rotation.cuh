@@ -97,16 +97,23 @@ __device__ __forceinline__ void fill_angles(AngleTable& table, const Angles& a, 
   }
 }
 
+// What elements i … i + N of a head row are before they are turned: as they are, or normalised (head-norm.cuh).
+struct AsTheyAre {
+  template <int N>
+  __device__ __forceinline__ Vec<float, N> operator()(Vec<scalar_t, N> x, int) const { return to_floats(x); }
+};
+
 // Phase 2 for N neighbouring pairs, first of them `i`: out[i], out[i + pairs] = (x[i], x[i + pairs]) turned.
 // Read before written, so out may be x.
-template <int N>
-__device__ __forceinline__ void rotate_pairs(scalar_t* out, const scalar_t* x, const AngleTable& table, int i, int pairs) {
+template <int N, typename Prepare>
+__device__ __forceinline__ void rotate_pairs(scalar_t* out, const scalar_t* x, const AngleTable& table, int i, int pairs, const Prepare& prepare) {
   using V = Vec<scalar_t, N>;
-  const V low = *reinterpret_cast<const V*>(x + i), high = *reinterpret_cast<const V*>(x + i + pairs);
+  const Vec<float, N> low = prepare(*reinterpret_cast<const V*>(x + i), i);
+  const Vec<float, N> high = prepare(*reinterpret_cast<const V*>(x + i + pairs), i + pairs);
   V turned_low, turned_high;
 #pragma unroll
   for (int j = 0; j < N; j++) {
-    const float a = to_float(low[j]), b = to_float(high[j]);
+    const float a = low[j], b = high[j];
     const float c = table.cos[i + j], s = table.sin[i + j];
     turned_low[j] = from_float<scalar_t>(a * c - b * s);
     turned_high[j] = from_float<scalar_t>(b * c + a * s);
@@ -115,16 +122,18 @@ __device__ __forceinline__ void rotate_pairs(scalar_t* out, const scalar_t* x, c
   *reinterpret_cast<V*>(out + i + pairs) = turned_high;
 }
 
-// One item of a head row: item `n` of `row_items` is N pairs to turn, or N elements beyond rotary_dim to copy.
-template <int N>
-__device__ __forceinline__ void rotate_item(scalar_t* out, const scalar_t* x, const AngleTable& table, int n, int rotary_dim) {
+// One item of a head row: item `n` of `row_items` is N pairs to turn, or N elements beyond rotary_dim to pass on.
+template <int N, typename Prepare = AsTheyAre>
+__device__ __forceinline__ void rotate_item(scalar_t* out, const scalar_t* x, const AngleTable& table, int n, int rotary_dim, const Prepare& prepare = {}) {
+  using V = Vec<scalar_t, N>;
   const int pairs = rotary_dim / 2;
+  const int i = rotary_dim + (n - pairs / N) * N;
   if (n < pairs / N) {
-    rotate_pairs<N>(out, x, table, n * N, pairs);
+    rotate_pairs<N>(out, x, table, n * N, pairs, prepare);
+  } else if constexpr (!is_same<Prepare, AsTheyAre>) {
+    *reinterpret_cast<V*>(out + i) = from_floats<scalar_t>(prepare(*reinterpret_cast<const V*>(x + i), i));
   } else if (out != x) {
-    using V = Vec<scalar_t, N>;
-    const int i = rotary_dim + (n - pairs / N) * N;
-    *reinterpret_cast<V*>(out + i) = *reinterpret_cast<const V*>(x + i);
+    *reinterpret_cast<V*>(out + i) = *reinterpret_cast<const V*>(x + i); // the same bits, NaN's too
   }
 }
 
