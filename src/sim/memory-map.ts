@@ -1,6 +1,7 @@
 /**
- * Where everything lies in a simulated device's WebAssembly memory, in bytes. Kernels are compiled against these
- * constants. What is below `heap` is the executor's own; device memory that can be allocated begins there.
+ * Where everything lies in a simulated device's WebAssembly memory, in bytes. Each executor, which runs one block at a
+ * time, has `executorBytes` of its own, laid out alike: these offsets count from its base, a global of the compiled code.
+ * Device memory that can be allocated begins behind the executors, at `heap`.
  */
 export const memoryMap = {
   /** i32 triples: ctaid, nctaid and ntid. */
@@ -25,7 +26,11 @@ export const memoryMap = {
   /** Frames of local memory, one per thread of the running block. */
   locals: 16 * 1024 * 1024,
   localsEnd: 48 * 1024 * 1024,
-  heap: 64 * 1024 * 1024,
+  /** Where shuffles keep the values of a warp: 32 of 4 bytes. */
+  shuffle: 56 * 1024,
+  executorBytes: 64 * 1024 * 1024,
+  executors: 4,
+  heap: 4 * 64 * 1024 * 1024,
 } as const;
 
 /** i32 arrays of 32 at the start of a warp's area; the kernel's registers follow at `registers`. */
@@ -37,7 +42,9 @@ export const warpSlots = {
   threadZ: 384,
   /** The warp's number in its block, 32 times. */
   warp: 512,
-  registers: 640,
+  /** The lanes that have not exited, a mask; one value, kept by the regions. */
+  live: 640,
+  registers: 656,
 } as const;
 
 export const waiting = 0x40000000;

@@ -73,7 +73,7 @@ function pushGlobal(g: LaneEmitter, { base, offset }: AddressOperand, bytes: num
 function pushParameter(g: LaneEmitter, { base, offset }: AddressOperand): number {
   const { c } = g;
   if (base && "register" in base) g.unsupported("a parameter addressed by a register");
-  c.i32(0);
+  c.base();
   return memoryMap.parameters + Number(base ? g.context.symbolAddress(base.variable) : 0n) + offset;
 }
 
@@ -100,6 +100,8 @@ function pushWindow(g: LaneEmitter, { base, offset }: AddressOperand, space: "sh
     else c.i32((context.localBytes + 15) >>> shift);
     c.op("i32_ge_u").block("if").get(x).i32(g.site()).get(locals.lane);
     g.call("fault").end().get(x);
-    if (space === "local") c.get(locals.frame).op("i32_add");
+    if (space === "local") c.get(locals.frame);
+    else c.base();
+    c.op("i32_add");
   });
 }

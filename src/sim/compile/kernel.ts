@@ -1,4 +1,4 @@
-import { maximumPages, memoryMap, warpSlots } from "../memory-map.ts";
+import { maximumPages, memoryMap, waiting, warpSlots } from "../memory-map.ts";
 import type { Entry, Instruction, PtxModule, Variable } from "../ptx/ast.ts";
 import { type WasmModule, wasm } from "../wasm/host.ts";
 import { encodeModule } from "../wasm/module.ts";
@@ -6,6 +6,9 @@ import { BitSet } from "./bits.ts";
 import { registersOf } from "./effects.ts";
 import { cutFragments } from "./fragments.ts";
 import { helperFunctions, imports } from "./helpers.ts";
+import { type MatrixProduct, matrixProductCode, matrixProductOf } from "./matrix-product.ts";
+import { collectiveWriter } from "./warp-collectives.ts";
+import { warpFunction } from "./warp-function.ts";
 import { type KernelContext, registerType } from "./lane.ts";
 import { analyzeLiveness } from "./liveness.ts";
 import { type Homes, type KernelPlan, regionFunction } from "./region-code.ts";
@@ -24,7 +27,7 @@ export interface CompiledKernel {
   readonly entry: Entry;
   readonly module: PtxModule;
   readonly wasm: WasmModule;
-  /** The number of its region, by fragment. Region n is the export `r<n>`. */
+  /** The number of its region, by fragment. Region n is the export `r<n>`; `warp` runs a warp, see warpFunction. */
   readonly regionOf: readonly number[];
   readonly collectives: readonly CollectiveSite[];
   readonly homes: Homes;
@@ -38,6 +41,8 @@ export interface CompileOptions {
   /** Device addresses of the module's global and constant variables. */
   readonly globalAddress: (variable: Variable) => bigint;
   readonly checked: boolean;
+  /** Whether the memory is one that threads share. */
+  readonly shared: boolean;
 }
 
 /** Where dynamic shared memory begins: behind the static one. */
@@ -99,15 +104,27 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     collectives: collectiveNumbers,
     context,
   };
-  const functions = [
-    ...helperFunctions().map((code) => ({ code })),
-    ...regions.map((region, i) => ({ code: regionFunction(region, plan), exportName: `r${i}` })),
-  ];
-  const bytes = encodeModule(imports, functions, maximumPages);
   const regionOf: number[] = [];
   regions.forEach(({ first, end }, r) => {
     for (let f = first; f < end; f++) regionOf[f] = r;
   });
+  const products = [
+    ...new Set(collectives.map(({ instruction }) => matrixProductOf(instruction)).filter((p) => p !== undefined)),
+  ];
+  const before = [...helperFunctions(), ...products.map(matrixProductCode)];
+  const matrixFunction = (product: MatrixProduct): number =>
+    imports.length + before.length - products.length + products.indexOf(product);
+  const regionFunctions = regions.map((_, r) => imports.length + before.length + r);
+  const warpCollectives = collectives.map(({ instruction, next, follower }) => ({
+    next: follower === undefined ? next : waiting + follower,
+    write: collectiveWriter({ instruction, homes, matrixFunction }),
+  }));
+  const functions = [
+    ...before.map((code) => ({ code })),
+    ...regions.map((region, r) => ({ code: regionFunction(region, plan), exportName: `r${r}` })),
+    { code: warpFunction(regionOf, regionFunctions, warpCollectives), exportName: "warp" },
+  ];
+  const bytes = encodeModule(imports, functions, { maximumPages, shared: options.shared });
   return {
     entry,
     module,

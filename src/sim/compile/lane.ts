@@ -199,7 +199,7 @@ export class LaneEmitter {
   #pushSpecial(name: string, type: PtxType): Code {
     const { c } = this;
     const { lane, area4 } = this.locals;
-    const at = (address: number) => c.i32(address).memory("i32_load");
+    const at = (address: number) => c.base().memory("i32_load", address);
     const axes: Record<string, number> = { x: 0, y: 4, z: 8 };
     const [base = "", part = ""] = name.split(".");
     const axis = axes[part];

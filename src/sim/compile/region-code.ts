@@ -47,7 +47,8 @@ const parameters = { warp: 0, frames: 1, entry: 2 } as const;
 
 /**
  * The function of a region: runs the lanes of one warp that are in it, one after another, each until it meets a collective
- * instruction or exits. Returns the state that all lanes have which have not exited; -1 when they differ.
+ * instruction or exits. Returns the state that all lanes have which have not exited; -1 when they differ. Writes which
+ * those are to the warp's area.
  */
 export function regionFunction(region: Region, plan: KernelPlan): Code {
   const c = new Code(["i32", "i32", "i32"], "i32");
@@ -93,12 +94,12 @@ class RegionWriter {
     const c = this.#c;
     const { limits, sharedLimits } = this.#g.locals;
     limits.forEach((local, i) => {
-      c.i32(0).memory("i64_load", memoryMap.limit).i64(BigInt(i)).op("i64_shr_u").set(local);
+      c.base().memory("i64_load", memoryMap.limit).i64(BigInt(i)).op("i64_shr_u").set(local);
     });
     sharedLimits.forEach((local, i) => {
-      c.i32(0).memory("i32_load", memoryMap.sharedBytes).i32(i).op("i32_shr_u").set(local);
+      c.base().memory("i32_load", memoryMap.sharedBytes).i32(i).op("i32_shr_u").set(local);
     });
-    const [all, any] = [c.local("i32"), c.local("i32")];
+    const [all, any, live] = [c.local("i32"), c.local("i32"), c.local("i32")];
     c.i32(-1).set(all);
     c.block("loop");
     c.get(parameters.warp).get(this.#lane).i32(2).op("i32_shl", "i32_add").set(this.#area4);
@@ -121,8 +122,10 @@ class RegionWriter {
     c.end();
     // What lanes that have exited hold counts for neither.
     c.get(this.#state).i32(exited).op("i32_ne").block("if");
-    c.get(all).get(this.#state).op("i32_and").set(all).get(any).get(this.#state).op("i32_or").set(any).end();
+    c.get(all).get(this.#state).op("i32_and").set(all).get(any).get(this.#state).op("i32_or").set(any);
+    c.get(live).i32(1).get(this.#lane).op("i32_shl", "i32_or").set(live).end();
     c.get(this.#lane).i32(1).op("i32_add").tee(this.#lane).i32(32).op("i32_lt_u").brIf(0).end();
+    c.get(parameters.warp).get(live).memory("i32_store", warpSlots.live);
     c.get(all).get(any).op("i32_eq").block("if", "i32").get(any);
     c.else().i32(exited).i32(-1).get(all).i32(-1).op("i32_eq", "select").end();
   }

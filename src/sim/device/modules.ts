@@ -70,6 +70,7 @@ export class SimModules {
       deviceBase: device.deviceBase,
       globalAddress: ({ offset }) => device.deviceBase + BigInt((globals ?? 0) + offset),
       checked: false,
+      shared: false,
     });
     const fn = this.#handle() as FunctionHandle;
     const kernel = new KernelInstance(compiled, device);

@@ -14,6 +14,7 @@ interface BarrierSite {
   readonly instruction: Instruction;
   readonly kind: "sync" | "arrive" | "reduce";
   readonly id: (memory: LinearMemory, warp: number, lane: number) => number;
+  readonly constantId: boolean;
   /** Threads that the barrier is for; undefined for all of the block. */
   readonly threads: ((memory: LinearMemory, warp: number, lane: number) => number) | undefined;
   readonly predicate: ((memory: LinearMemory, warp: number, lane: number) => number) | undefined;
@@ -28,29 +29,53 @@ interface Arrival {
 
 type Outcome = "done" | "released" | { readonly warp: number; readonly lane: number };
 
-/** The barriers of one block, looked at when every warp has stopped. Threads that have exited are not waited for. */
+/** The barriers of a block, looked at when every warp has stopped. Threads that have exited are not waited for. */
 export class Barriers {
   readonly #kernel: CompiledKernel;
   readonly #memory: LinearMemory;
-  readonly #warps: number;
+  readonly #base: number;
   readonly #sites = new Map<number, BarrierSite>();
   /** Threads that arrived without waiting, by barrier. */
   readonly #arrived = new Map<number, number>();
 
-  constructor(kernel: CompiledKernel, memory: LinearMemory, warps: number) {
+  constructor(kernel: CompiledKernel, memory: LinearMemory, base: number) {
     this.#kernel = kernel;
     this.#memory = memory;
-    this.#warps = warps;
+    this.#base = base;
+  }
+
+  /** A block begins: nobody has arrived. */
+  begin(): void {
+    this.#arrived.clear();
+  }
+
+  /**
+   * The usual case: every warp is whole at the same barrier for all threads, or has exited. Lets them go on in `states` and
+   * says so; otherwise does nothing.
+   */
+  releaseTogether(states: Int32Array, warps: number): boolean {
+    let common = exited as number;
+    for (let w = 0; w < warps; w++) {
+      const state = states[w]!;
+      if (state === exited) continue;
+      if (state < waiting || (common !== exited && common !== state)) return false;
+      common = state;
+    }
+    if (common === exited || this.#arrived.size > 0) return false;
+    const { kind, threads, constantId, next } = this.#site(common - waiting);
+    if (kind !== "sync" || threads || !constantId) return false;
+    for (let w = 0; w < warps; w++) if (states[w] !== exited) states[w] = next;
+    return true;
   }
 
   /** Lets the threads of complete barriers go on. When none is complete: one that waits in vain. */
-  release(): Outcome {
+  release(warps: number): Outcome {
     const { i32 } = this.#memory;
     const barriers = new Map<number, Arrival[]>();
     let live = 0;
     let moved = false;
-    for (let warp = 0; warp < this.#warps; warp++) {
-      const area = memoryMap.warps + warp * this.#kernel.warpBytes;
+    for (let warp = 0; warp < warps; warp++) {
+      const area = this.#base + memoryMap.warps + warp * this.#kernel.warpBytes;
       for (let lane = 0; lane < 32; lane++) {
         const state = i32[(area >>> 2) + lane]!;
         if (state === exited) continue;
@@ -80,7 +105,7 @@ export class Barriers {
     }
     if (moved) return "released";
     const { warp, lane } = [...barriers.values()][0]![0]!;
-    return { warp: (warp - memoryMap.warps) / this.#kernel.warpBytes, lane };
+    return { warp: (warp - this.#base - memoryMap.warps) / this.#kernel.warpBytes, lane };
   }
 
   #reduce(arrivals: readonly Arrival[]): void {
@@ -100,7 +125,7 @@ export class Barriers {
     const known = this.#sites.get(collective);
     if (known) return known;
     const { instruction, next } = this.#kernel.collectives[collective]!;
-    const reader = new OperandReader(instruction, this.#kernel.entry.name, this.#kernel.homes, () => 0);
+    const reader = new OperandReader(instruction, this.#base, this.#kernel.entry.name, this.#kernel.homes, () => 0);
     const reduces = instruction.modifiers.includes("red");
     const first = reduces ? 1 : 0;
     const rest = instruction.operands.length - first - (reduces ? 1 : 0);
@@ -109,6 +134,7 @@ export class Barriers {
       instruction,
       kind: reduces ? "reduce" : instruction.modifiers.includes("arrive") ? "arrive" : "sync",
       id: reader.reader(reader.at(first)),
+      constantId: reader.at(first).kind === "integer",
       threads: rest > 1 ? reader.reader(reader.at(first + 1)) : undefined,
       predicate: reduces ? reader.reader(reader.at(instruction.operands.length - 1)) : undefined,
       result: reduces ? reader.homesOf(reader.at(0))[0]! : -1,

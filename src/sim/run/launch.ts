@@ -29,6 +29,9 @@ export interface KernelHost {
 
 type RegionFunction = (warp: number, frames: number, entry: number) => number;
 
+/** All live lanes of a warp wait at barriers of the block, not all at the same. */
+const allBlocked = -1;
+
 interface Collective {
   readonly instruction: Instruction;
   readonly next: number;
@@ -38,29 +41,43 @@ interface Collective {
   readonly mask: ((memory: LinearMemory, warp: number, lane: number) => number) | undefined;
 }
 
-/** A kernel bound to a device's memory. One launch runs at a time: blocks in order, and in a block warps in order. */
+/**
+ * A kernel bound to an executor's part of a device's memory. One launch runs at a time: blocks in order, and in a block warps
+ * in order.
+ */
 export class KernelInstance {
   readonly kernel: CompiledKernel;
   readonly #host: KernelHost;
+  /** Where the executor's part of memory begins, and its warps' areas. */
+  readonly #base: number;
+  readonly #warps: number;
   readonly #regions: readonly RegionFunction[];
+  readonly #runWhole: RegionFunction;
   readonly #collectives: readonly Collective[];
+  readonly #barriers: Barriers;
+  /** Where all lanes of a warp are, or -1: their states in the warp's area say. Otherwise those are out of date. */
+  #states = new Int32Array(32);
   /** The area of the warp that runs. */
   #warp = 0;
   #block: [number, number, number] = [0, 0, 0];
 
-  constructor(kernel: CompiledKernel, host: KernelHost) {
+  constructor(kernel: CompiledKernel, host: KernelHost, executor = 0) {
     this.kernel = kernel;
     this.#host = host;
+    this.#base = executor * memoryMap.executorBytes;
+    this.#warps = this.#base + memoryMap.warps;
+    this.#barriers = new Barriers(kernel, host.memory, this.#base);
     const instance = new wasm.Instance(kernel.wasm, { env: this.#imports() });
     const count = Math.max(...kernel.regionOf) + 1;
     this.#regions = Array.from({ length: count }, (_, i) => instance.exports[`r${i}`] as RegionFunction);
+    this.#runWhole = instance.exports.warp as RegionFunction;
     this.#collectives = kernel.collectives.map(({ instruction, next, follower }) => {
       const resolve = (address: bigint, bytes: number): number => {
         const offset = address - host.deviceBase;
         if (offset >= 0n && offset < BigInt(host.memory.bytes)) return Number(offset);
         return this.#resolve(address, instruction, 0, 0, bytes);
       };
-      const reader = new OperandReader(instruction, kernel.entry.name, kernel.homes, resolve);
+      const reader = new OperandReader(instruction, this.#base, kernel.entry.name, kernel.homes, resolve);
       if (isBarrier(instruction)) return { instruction, next, follower, run: undefined, mask: undefined };
       const make = warpOps[instruction.name] ?? matrixOps[instruction.name] ?? wmmaOps[instruction.name];
       const isWarpBarrier = instruction.name === "bar" || instruction.name === "barrier";
@@ -87,15 +104,16 @@ export class KernelInstance {
         `${entry.name}: a block of ${threads} threads needs more registers or local memory than sim has`,
       );
     }
-    memory.u8.set(parameters, memoryMap.parameters);
-    memory.i32.set(grid, memoryMap.gridShape >>> 2);
-    memory.i32.set(block, memoryMap.blockShape >>> 2);
-    memory.u64[memoryMap.limit >>> 3] = BigInt(memory.bytes);
+    const base = this.#base;
+    memory.u8.set(parameters, base + memoryMap.parameters);
+    memory.i32.set(grid, (base + memoryMap.gridShape) >>> 2);
+    memory.i32.set(block, (base + memoryMap.blockShape) >>> 2);
+    memory.u64[(base + memoryMap.limit) >>> 3] = BigInt(memory.bytes);
     const shared = (dynamicSharedOffset(entry) + shape.sharedBytes + 15) & ~15;
-    memory.i32[memoryMap.sharedBytes >>> 2] = shared;
-    memory.i32[memoryMap.dynamicSharedBytes >>> 2] = shape.sharedBytes;
+    memory.i32[(base + memoryMap.sharedBytes) >>> 2] = shared;
+    memory.i32[(base + memoryMap.dynamicSharedBytes) >>> 2] = shape.sharedBytes;
     this.#writeThreads(block, threads, warps);
-    const at = memoryMap.blockIndex >>> 2;
+    const at = (base + memoryMap.blockIndex) >>> 2;
     for (let z = 0; z < grid[2]; z++) {
       for (let y = 0; y < grid[1]; y++) {
         for (let x = 0; x < grid[0]; x++) {
@@ -105,7 +123,7 @@ export class KernelInstance {
           i32[at + 2] = z;
           this.#block = [x, y, z];
           // What a block finds in shared memory is arbitrary: NaN in every float type.
-          memory.u8.fill(0xff, memoryMap.shared, memoryMap.shared + shared);
+          memory.u8.fill(0xff, base + memoryMap.shared, base + memoryMap.shared + shared);
           this.#runBlock(threads, warps, frameBytes);
         }
       }
@@ -115,7 +133,7 @@ export class KernelInstance {
   #writeThreads(block: readonly [number, number, number], threads: number, warps: number): void {
     const { i32 } = this.#host.memory;
     for (let t = 0; t < warps * 32; t++) {
-      const at = (memoryMap.warps + (t >>> 5) * this.kernel.warpBytes) / 4 + (t & 31);
+      const at = (this.#warps + (t >>> 5) * this.kernel.warpBytes) / 4 + (t & 31);
       if (t >= threads) continue;
       i32[at + warpSlots.threadX / 4] = t % block[0];
       i32[at + warpSlots.threadY / 4] = Math.floor(t / block[0]) % block[1];
@@ -127,87 +145,78 @@ export class KernelInstance {
   #runBlock(threads: number, warps: number, frameBytes: number): void {
     const { warpBytes } = this.kernel;
     const { memory } = this.#host;
+    const states = this.#states;
     for (let w = 0; w < warps; w++) {
-      const at = (memoryMap.warps + w * warpBytes) >>> 2;
+      const at = (this.#warps + w * warpBytes) >>> 2;
       const lanes = Math.min(32, threads - 32 * w);
       memory.i32.fill(0, at, at + lanes);
       memory.i32.fill(exited, at + lanes, at + 32);
     }
-    const barriers = new Barriers(this.kernel, memory, warps);
+    states.fill(0, 0, warps);
+    // The last warp may not be whole: then its states count.
+    if (threads % 32 !== 0) states[warps - 1] = -1;
+    this.#barriers.begin();
     for (;;) {
       for (let w = 0; w < warps; w++) {
-        const area = memoryMap.warps + w * warpBytes;
-        this.#runWarp(area, memoryMap.locals + w * 32 * frameBytes);
+        if (states[w] === exited) continue;
+        const area = this.#warps + w * warpBytes;
+        states[w] = this.#runWarp(area, this.#base + memoryMap.locals + w * 32 * frameBytes, states[w]!);
       }
-      const stuck = barriers.release();
+      if (this.#barriers.releaseTogether(states, warps)) continue;
+      for (let w = 0; w < warps; w++) this.#settle(this.#warps + w * warpBytes, states[w]!);
+      const stuck = this.#barriers.release(warps);
       if (stuck === "done") return;
       if (stuck !== "released") this.#deadlock(stuck.warp, stuck.lane);
+      states.fill(-1, 0, warps);
     }
   }
 
-  /** Runs a warp until all its lanes have exited or wait at barriers of the block. */
-  #runWarp(area: number, frames: number): void {
-    this.#warp = area;
-    const { memory } = this.#host;
-    const { regionOf } = this.kernel;
+  /** Writes where all of a warp's lanes are to its area. */
+  #settle(area: number, state: number): void {
+    if (state < 0) return;
+    const { i32 } = this.#host.memory;
     const at = area >>> 2;
-    let state = -1;
-    for (;;) {
-      if (state >= waiting && state !== exited) {
-        // All lanes are at the same instruction.
-        let lanes = 0;
-        for (let lane = 0; lane < 32; lane++) if (memory.i32[at + lane] !== exited) lanes |= 1 << lane;
-        let collective = this.#collectives[state - waiting]!;
-        if (!collective.run || this.#required(collective, lanes) !== lanes) {
-          const next = this.#runGroups(at, area);
-          if (next < 0) return;
-          state = this.#regions[regionOf[next]!]!(area, frames, -1);
-          continue;
-        }
-        for (;;) {
-          this.#collect(collective, area, lanes);
-          if (collective.follower === undefined) break;
-          const follower = this.#collectives[collective.follower]!;
-          if (!follower.run || this.#required(follower, lanes) !== lanes) {
-            for (let lane = 0; lane < 32; lane++) {
-              if ((lanes >>> lane) & 1) memory.i32[at + lane] = waiting + collective.follower;
-            }
-            break;
-          }
-          collective = follower;
-        }
-        if (collective.follower !== undefined) {
-          state = waiting + collective.follower;
-          continue;
-        }
-        state = this.#regions[regionOf[collective.next]!]!(area, frames, collective.next);
-        continue;
-      }
-      if (state === exited) return;
-      if (state >= 0) {
-        state = this.#regions[regionOf[state]!]!(area, frames, state);
-        continue;
-      }
-      // Lanes differ, or nothing is known yet: run those that can, then those that meet.
-      const next = this.#runGroups(at, area);
-      if (next < 0) return;
-      state = this.#regions[regionOf[next]!]!(area, frames, -1);
-    }
-  }
-
-  /** Lanes that an instruction of the lane `first` waits for, of those that live. */
-  #required(collective: Collective, live: number): number {
-    if (!collective.mask) return live;
-    const first = 31 - Math.clz32(live & -live);
-    return collective.mask(this.#host.memory, this.#warp, first) & live;
+    for (let lane = 0; lane < 32; lane++) if (i32[at + lane] !== exited) i32[at + lane] = state;
   }
 
   /**
-   * A fragment that some lane is to run, after doing the collective instructions whose lanes are all there; -1 when all
-   * live lanes wait at barriers of the block.
+   * Runs a warp until all its lanes have exited or wait at barriers of the block. Takes and returns where they all are,
+   * -1 when they differ and the warp's area says.
    */
-  #runGroups(at: number, area: number): number {
+  #runWarp(area: number, frames: number, begin: number): number {
+    this.#warp = area;
     const { memory } = this.#host;
+    const { regionOf } = this.kernel;
+    let state = begin;
+    for (;;) {
+      if (state >= 0) state = this.#runWhole(area, frames, state);
+      if (state === exited) return state;
+      if (state >= waiting) {
+        // All lanes are at the same instruction.
+        const lanes = memory.i32[(area + warpSlots.live) >>> 2]!;
+        const { run, mask, next, follower } = this.#collectives[state - waiting]!;
+        if (!run) return state;
+        if (!mask || (mask(memory, area, 31 - Math.clz32(lanes & -lanes)) & lanes) === lanes) {
+          this.#collect(state - waiting, area, lanes);
+          state = follower === undefined ? next : waiting + follower;
+          continue;
+        }
+        this.#settle(area, state);
+      }
+      // Lanes differ, or nothing is known yet: run those that can, then those that meet.
+      state = this.#runGroups(area);
+      if (state === allBlocked) return -1;
+      if (state < waiting) state = this.#regions[regionOf[state]!]!(area, frames, -1);
+    }
+  }
+
+  /**
+   * A fragment that some lane is to run, after doing the collective instructions whose lanes are all there; or where
+   * all 32 lanes wait together; or `allBlocked` when all live lanes wait at barriers of the block.
+   */
+  #runGroups(area: number): number {
+    const { memory } = this.#host;
+    const at = area >>> 2;
     for (;;) {
       const groups = new Map<number, number>();
       let live = 0;
@@ -218,6 +227,7 @@ export class KernelInstance {
         live |= 1 << lane;
         groups.set(state, (groups.get(state) ?? 0) | (1 << lane));
       }
+      memory.i32[(area + warpSlots.live) >>> 2] = live;
       let done = false;
       let blocked = 0;
       for (const [state, lanes] of groups) {
@@ -229,12 +239,13 @@ export class KernelInstance {
         const first = 31 - Math.clz32(lanes & -lanes);
         const wanted = collective.mask ? collective.mask(memory, area, first) & live : lanes;
         if ((wanted & ~lanes) !== 0 || wanted === 0) continue;
-        this.#collect(collective, area, wanted);
+        if (wanted === -1) return state;
+        this.#collect(state - waiting, area, wanted);
         for (let lane = 0; lane < 32; lane++) if ((wanted >>> lane) & 1) memory.i32[at + lane] = collective.next;
         done = true;
       }
       if (done) continue;
-      if (blocked === live) return -1;
+      if (blocked === live) return allBlocked;
       const lost = [...groups].find(([state]) => this.#collectives[state - waiting]!.run);
       const collective = this.#collectives[lost![0] - waiting]!;
       const lane = 31 - Math.clz32(lost![1] & -lost![1]);
@@ -247,7 +258,8 @@ export class KernelInstance {
     }
   }
 
-  #collect(collective: Collective, area: number, lanes: number): void {
+  #collect(number: number, area: number, lanes: number): void {
+    const collective = this.#collectives[number]!;
     try {
       collective.run!(this.#host.memory, area, lanes);
     } catch (cause) {
@@ -259,7 +271,7 @@ export class KernelInstance {
   }
 
   #deadlock(warp: number, lane: number): never {
-    this.#warp = memoryMap.warps + warp * this.kernel.warpBytes;
+    this.#warp = this.#warps + warp * this.kernel.warpBytes;
     const state = this.#host.memory.i32[(this.#warp >>> 2) + lane]!;
     const { instruction } = this.#collectives[state - waiting]!;
     throw kernelFault(
@@ -283,7 +295,7 @@ export class KernelInstance {
   }
 
   #sharedRange(address: number, bytes: number): string {
-    const size = this.#host.memory.i32[memoryMap.sharedBytes >>> 2]!;
+    const size = this.#host.memory.i32[(this.#base + memoryMap.sharedBytes) >>> 2]!;
     return address % bytes === 0 ? `is outside of the block's ${size} bytes` : `is not a multiple of ${bytes}`;
   }
 
@@ -291,6 +303,7 @@ export class KernelInstance {
     const { sites } = this.kernel;
     return {
       memory: this.#host.memory.memory,
+      base: this.#base,
       resolve: (address: bigint, site: number, lane: number, frame: number) =>
         this.#resolve(address, sites[site]!, lane, frame),
       fault: (address: number, site: number, lane: number) => {
@@ -339,7 +352,7 @@ export class KernelInstance {
       );
     }
     for (const [window, base, size] of [
-      [sharedWindow, memoryMap.shared, this.#host.memory.i32[memoryMap.sharedBytes >>> 2]!],
+      [sharedWindow, this.#base + memoryMap.shared, this.#host.memory.i32[(this.#base + memoryMap.sharedBytes) >>> 2]!],
       [localWindow, frame, this.kernel.entry.localBytes],
     ] as const) {
       if (address >= window && address < window + windowBytes) {

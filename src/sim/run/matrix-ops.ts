@@ -16,11 +16,11 @@ function moveMatrices(isLoad: boolean): (o: OperandReader) => CollectiveRun {
     const transposed = o.has("trans");
     const rows = new Int32Array(8 * homes.length);
     return (memory, warp) => {
-      const limit = memory.i32[memoryMap.sharedBytes >>> 2]!;
+      const limit = memory.i32[(o.base + memoryMap.sharedBytes) >>> 2]!;
       for (let row = 0; row < rows.length; row++) {
         const at = read(memory, warp, row) + offset;
         if ((at & 15) !== 0 || at < 0 || at + 16 > limit) throw new MatrixFault(row, at);
-        rows[row] = memoryMap.shared + at;
+        rows[row] = o.base + memoryMap.shared + at;
       }
       const { i32, u16 } = memory;
       for (let m = 0; m < homes.length; m++) {
@@ -92,18 +92,6 @@ function multiply(o: OperandReader): CollectiveRun {
   const packed = dType === "f16";
   if (aHomes.length * perWord * 32 !== M * K || bHomes.length * perWord * 32 !== 8 * K)
     o.unsupported("its fragments have other sizes");
-  if (
-    M === 16 &&
-    dType === "f32" &&
-    aName === bName &&
-    (aName === "f16" || aName === "bf16") &&
-    (K === 8 || K === 16)
-  ) {
-    const name = `${aName}k${K}` as const;
-    return (memory, warp) => {
-      memory.matrixUnit[name](warp, aHomes, bHomes, cHomes, dHomes);
-    };
-  }
   const a = new Float64Array(M * K);
   const b = new Float64Array(8 * K);
   const saturates = o.has("satfinite");

@@ -13,6 +13,8 @@ export type CollectiveRun = (memory: LinearMemory, warp: number, lanes: number) 
 /** Reads the operands of collective instructions. */
 export class OperandReader {
   readonly instruction: Instruction;
+  /** Where the executor's part of memory begins. */
+  readonly base: number;
   readonly #kernel: string;
   readonly #homes: Homes;
   /** The linear address of a global or generic one. Throws when there is nothing. */
@@ -20,11 +22,13 @@ export class OperandReader {
 
   constructor(
     instruction: Instruction,
+    base: number,
     kernel: string,
     homes: Homes,
     resolve: (address: bigint, bytes: number) => number,
   ) {
     this.instruction = instruction;
+    this.base = base;
     this.#kernel = kernel;
     this.#homes = homes;
     this.resolve = resolve;

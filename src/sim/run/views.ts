@@ -1,6 +1,5 @@
 import { maximumPages, memoryMap } from "../memory-map.ts";
 import { type WasmMemory, wasm } from "../wasm/host.ts";
-import { instantiateMatrixUnit, type MatrixUnit } from "./matrix-unit.ts";
 
 const pageBytes = 65536;
 
@@ -14,16 +13,10 @@ export class LinearMemory {
   f32!: Float32Array;
   f64!: Float64Array;
   u64!: BigUint64Array;
-  #matrixUnit: MatrixUnit | undefined;
 
   constructor() {
     this.memory = new wasm.Memory({ initial: memoryMap.heap / pageBytes, maximum: maximumPages });
     this.#view();
-  }
-
-  get matrixUnit(): MatrixUnit {
-    this.#matrixUnit ??= instantiateMatrixUnit(this.memory);
-    return this.#matrixUnit;
   }
 
   get bytes(): number {

@@ -60,7 +60,7 @@ function move(o: OperandReader): CollectiveRun {
     const at = place.wide ? memory.u64[(warp + place.home) >>> 3]! : BigInt(memory.u32[(warp + place.home) >>> 2]!);
     const from = at + BigInt(offset);
     if (!isShared) return o.resolve(from, bytes);
-    return memoryMap.shared + Number(BigInt.asUintN(32, from));
+    return o.base + memoryMap.shared + Number(BigInt.asUintN(32, from));
   };
   return (memory, warp) => {
     const { u8 } = memory;
@@ -68,8 +68,8 @@ function move(o: OperandReader): CollectiveRun {
     const step = stride(memory, warp, 0);
     if (isShared) {
       const span = ((byRow ? rows : columns) - 1) * step + (byRow ? columns : rows);
-      const end = first - memoryMap.shared + span * bytes;
-      if (end > memory.i32[memoryMap.sharedBytes >>> 2]!) throw new MatrixFault(0, first - memoryMap.shared);
+      const end = first - o.base - memoryMap.shared + span * bytes;
+      if (end > memory.i32[(o.base + memoryMap.sharedBytes) >>> 2]!) throw new MatrixFault(0, first - o.base - memoryMap.shared);
     }
     for (let lane = 0; lane < 32; lane++) {
       for (let slot = 0; slot < homes.length * perWord; slot++) {

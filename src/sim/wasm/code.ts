@@ -43,7 +43,7 @@ export class Code {
   vector(name: keyof typeof vectorOpcodes, ...immediates: readonly number[]): this {
     this.bytes.push(0xfd);
     this.index(vectorOpcodes[name]);
-    if (name === "v128_load" || name === "v128_store" || name === "v128_store32_lane") this.bytes.push(0);
+    if (name.startsWith("v128_load") || name.startsWith("v128_store")) this.bytes.push(0);
     for (const immediate of immediates) this.index(immediate);
     return this;
   }
@@ -93,6 +93,12 @@ export class Code {
   tee(local: number): this {
     this.bytes.push(opcodes.local_tee);
     return this.index(local);
+  }
+
+  /** The module's one global: where the executor's part of memory begins. */
+  base(): this {
+    this.bytes.push(opcodes.global_get);
+    return this.index(0);
   }
 
   call(fn: number): this {

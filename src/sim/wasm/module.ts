@@ -10,13 +10,14 @@ export interface ImportedFunction {
 const textEncoder = new TextEncoder();
 
 /**
- * A WebAssembly module of functions over one imported memory (`env.memory`). Imported functions come first in the index
- * space, in order; then those added. Functions with an export name are exported under it.
+ * A WebAssembly module of functions over one imported memory (`env.memory`, shared between threads or not) and one
+ * imported i32 (`env.base`). Imported functions come first in the index space, in order; then those added. Functions
+ * with an export name are exported under it.
  */
 export function encodeModule(
   imports: readonly ImportedFunction[],
   functions: readonly { readonly code: Code; readonly exportName?: string | undefined }[],
-  maximumPages: number,
+  limits: { readonly maximumPages: number; readonly shared: boolean },
 ): Uint8Array<ArrayBuffer> {
   const types: number[][] = [];
   const typeIndex = new Map<string, number>();
@@ -34,10 +35,11 @@ export function encodeModule(
   };
 
   const importEntries: number[][] = [];
-  const memory = [...name("env"), ...name("memory"), 2, 1];
+  const memory = [...name("env"), ...name("memory"), 2, limits.shared ? 3 : 1];
   unsigned(memory, 0);
-  unsigned(memory, maximumPages);
+  unsigned(memory, limits.maximumPages);
   importEntries.push(memory);
+  importEntries.push([...name("env"), ...name("base"), 3, valueTypes.i32, 0]);
   for (const imported of imports) {
     const entry = [...name("env"), ...name(imported.name), 0];
     unsigned(entry, typeOf(imported.parameters, imported.result));

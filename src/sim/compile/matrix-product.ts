@@ -1,76 +1,27 @@
-import { maximumPages, memoryMap } from "../memory-map.ts";
+import { memoryMap } from "../memory-map.ts";
+import type { Instruction, Operand } from "../ptx/ast.ts";
 import { Code } from "../wasm/code.ts";
-import { type WasmMemory, type WasmModule, wasm } from "../wasm/host.ts";
-import { encodeModule } from "../wasm/module.ts";
 
-type MatrixFunction = (
-  warp: number,
-  a: readonly number[],
-  b: readonly number[],
-  c: readonly number[],
-  d: readonly number[],
-) => void;
+/** mma.m16n8k8 and m16n8k16 with float sums, by the type of the factors: what kernels use most. */
+export const matrixProducts = ["f16k8", "f16k16", "bf16k8", "bf16k16"] as const;
+export type MatrixProduct = (typeof matrixProducts)[number];
 
-/** mma.m16n8k8 and m16n8k16 with float sums, by the type of the factors. */
-export interface MatrixUnit {
-  readonly f16k8: MatrixFunction;
-  readonly f16k16: MatrixFunction;
-  readonly bf16k8: MatrixFunction;
-  readonly bf16k16: MatrixFunction;
+/** The product that an instruction is, of those that there is code for. */
+export function matrixProductOf({ name, modifiers, operands }: Instruction): MatrixProduct | undefined {
+  if (name !== "mma" || !modifiers.includes("row") || !modifiers.includes("col")) return undefined;
+  const shape = modifiers.map((m) => /^m16n8k(8|16)$/.exec(m)).find((m) => m !== null);
+  const [d, a, b, c] = modifiers.slice(-4);
+  if (!shape || modifiers.includes("sp") || d !== "f32" || c !== "f32" || a !== b) return undefined;
+  const wanted = [4, Number(shape[1]) / 4, Number(shape[1]) / 8, 4];
+  if (!operands.every((operand, i) => operand.kind === "vector" && operand.items.length === wanted[i])) return undefined;
+  if (!operands.every((operand) => (operand as Operand & { kind: "vector" }).items.every((i) => i.kind === "register")))
+    return undefined;
+  return matrixProducts.find((product) => product === `${a}k${shape[1]}`);
 }
 
-let compiled: WasmModule | undefined;
-
-/** The matrix products that kernels use most, in WebAssembly's vector instructions, on one device's memory. */
-export function instantiateMatrixUnit(memory: WasmMemory): MatrixUnit {
-  compiled ??= new wasm.Module(
-    encodeModule(
-      [],
-      (["f16", "bf16"] as const).flatMap((type) =>
-        ([8, 16] as const).map((k) => ({ code: product(type, k), exportName: `${type}k${k}` })),
-      ),
-      maximumPages,
-    ),
-  );
-  const { exports } = new wasm.Instance(compiled, { env: { memory } });
-  const wide = (name: string): MatrixFunction => {
-    const run = exports[name] as (...addresses: number[]) => void;
-    return (w, a, b, c, d) =>
-      run(
-        w + a[0]!,
-        w + a[1]!,
-        w + a[2]!,
-        w + a[3]!,
-        w + b[0]!,
-        w + b[1]!,
-        w + c[0]!,
-        w + c[1]!,
-        w + c[2]!,
-        w + c[3]!,
-        w + d[0]!,
-        w + d[1]!,
-        w + d[2]!,
-        w + d[3]!,
-      );
-  };
-  const narrow = (name: string): MatrixFunction => {
-    const run = exports[name] as (...addresses: number[]) => void;
-    return (w, a, b, c, d) =>
-      run(
-        w + a[0]!,
-        w + a[1]!,
-        w + b[0]!,
-        w + c[0]!,
-        w + c[1]!,
-        w + c[2]!,
-        w + c[3]!,
-        w + d[0]!,
-        w + d[1]!,
-        w + d[2]!,
-        w + d[3]!,
-      );
-  };
-  return { f16k8: narrow("f16k8"), f16k16: wide("f16k16"), bf16k8: narrow("bf16k8"), bf16k16: wide("bf16k16") };
+export function matrixProductCode(product: MatrixProduct): Code {
+  const [type, K] = product.split("k") as ["f16" | "bf16", string];
+  return code(type, Number(K) as 8 | 16);
 }
 
 /**
@@ -80,7 +31,7 @@ export function instantiateMatrixUnit(memory: WasmMemory): MatrixUnit {
  * registers, 0 2 4 6 and 1 3 5 7. Rows of A that are zero leave C as it is when B is finite: the padding of small
  * batches. Sums are rounded to float after each product.
  */
-function product(type: "f16" | "bf16", K: 8 | 16): Code {
+function code(type: "f16" | "bf16", K: 8 | 16): Code {
   const groups = K / 8;
   const c = new Code(Array<"i32">(2 * groups + groups + 8).fill("i32"));
   const aAt = (r: number) => r;
@@ -129,7 +80,7 @@ function product(type: "f16" | "bf16", K: 8 | 16): Code {
         const column = n % 2 === 0 ? n / 2 : 4 + (n - 1) / 2;
         for (let t = 0; t < 4; t++) {
           const slot = 8 * r + (upper ? 4 : 0) + t;
-          c.i32(0)
+          c.base()
             .get(value)
             .vector("v128_store32_lane", memoryMap.matrix + 32 * slot + 4 * column, t);
         }
@@ -174,7 +125,7 @@ function product(type: "f16" | "bf16", K: 8 | 16): Code {
       ] as const) {
         c.get(sum)
           .get(scale)
-          .i32(0)
+          .base()
           .vector("v128_load", memoryMap.matrix + 32 * slot + offset);
         c.vector("f32x4_mul").vector("f32x4_add").set(sum);
       }
