@@ -6,13 +6,13 @@ import { BitSet } from "./bits.ts";
 import { registersOf } from "./effects.ts";
 import { cutFragments } from "./fragments.ts";
 import { helperFunctions, imports } from "./helpers.ts";
-import { type MatrixProduct, matrixProductCode, matrixProductOf } from "./matrix-product.ts";
-import { collectiveWriter } from "./warp-collectives.ts";
-import { warpFunction } from "./warp-function.ts";
 import { type KernelContext, registerType } from "./lane.ts";
 import { analyzeLiveness } from "./liveness.ts";
+import { type MatrixProduct, matrixProductCode, matrixProductOf } from "./matrix-product.ts";
 import { type Homes, type KernelPlan, regionFunction } from "./region-code.ts";
 import { splitRegions } from "./regions.ts";
+import { collectiveWriter } from "./warp-collectives.ts";
+import { warpFunction } from "./warp-function.ts";
 
 /** An instruction that lanes do together, and the fragment behind it. */
 export interface CollectiveSite {

@@ -13,7 +13,8 @@ export function matrixProductOf({ name, modifiers, operands }: Instruction): Mat
   const [d, a, b, c] = modifiers.slice(-4);
   if (!shape || modifiers.includes("sp") || d !== "f32" || c !== "f32" || a !== b) return undefined;
   const wanted = [4, Number(shape[1]) / 4, Number(shape[1]) / 8, 4];
-  if (!operands.every((operand, i) => operand.kind === "vector" && operand.items.length === wanted[i])) return undefined;
+  if (!operands.every((operand, i) => operand.kind === "vector" && operand.items.length === wanted[i]))
+    return undefined;
   if (!operands.every((operand) => (operand as Operand & { kind: "vector" }).items.every((i) => i.kind === "register")))
     return undefined;
   return matrixProducts.find((product) => product === `${a}k${shape[1]}`);

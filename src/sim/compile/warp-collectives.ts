@@ -136,7 +136,10 @@ function permute(c: Code, locals: WarpLocals, target: number, source: number, fr
         const begin = 4 * (lane & 3) + (lane >>> 2 === first ? 0 : 16);
         return [begin, begin + 1, begin + 2, begin + 3];
       });
-      c.get(warp).get(vectors[first]!).get(vectors[second]!).vector("i8x16_shuffle", ...bytes);
+      c.get(warp)
+        .get(vectors[first]!)
+        .get(vectors[second]!)
+        .vector("i8x16_shuffle", ...bytes);
       c.vector("v128_store", target + 16 * v);
     });
     return;
@@ -161,12 +164,7 @@ function saveValues(c: Code, { warp }: WarpLocals, source: number): void {
 }
 
 /** shfl.idx from lanes that registers name. */
-function gatherLanes(
-  target: number,
-  source: number,
-  lanes: number,
-  flag: number | undefined,
-): CollectiveWriter["run"] {
+function gatherLanes(target: number, source: number, lanes: number, flag: number | undefined): CollectiveWriter["run"] {
   return (c, locals) => {
     const at = scratch(c, locals, "at", "i32");
     const end = scratch(c, locals, "end", "i32");

@@ -43,7 +43,10 @@ export function warpFunction(
     const at = inline.indexOf(i);
     return at < 0 ? inline.length + 1 : at;
   });
-  c.get(state).i32(waiting).op("i32_sub").brTable(table, inline.length + 1);
+  c.get(state)
+    .i32(waiting)
+    .op("i32_sub")
+    .brTable(table, inline.length + 1);
   inline.forEach((i, at) => {
     const { next, write } = collectives[i]!;
     const exit = inline.length - at;

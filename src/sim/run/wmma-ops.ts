@@ -69,7 +69,8 @@ function move(o: OperandReader): CollectiveRun {
     if (isShared) {
       const span = ((byRow ? rows : columns) - 1) * step + (byRow ? columns : rows);
       const end = first - o.base - memoryMap.shared + span * bytes;
-      if (end > memory.i32[(o.base + memoryMap.sharedBytes) >>> 2]!) throw new MatrixFault(0, first - o.base - memoryMap.shared);
+      if (end > memory.i32[(o.base + memoryMap.sharedBytes) >>> 2]!)
+        throw new MatrixFault(0, first - o.base - memoryMap.shared);
     }
     for (let lane = 0; lane < 32; lane++) {
       for (let slot = 0; slot < homes.length * perWord; slot++) {
