@@ -47,13 +47,13 @@ export type MatmulChoice =
   | { readonly kernel: "hopper" }
   | { readonly kernel: "cublaslt" };
 
-/** Weight rows of a block, and elements of K that one of its warps takes at a time: the constants of gemv.cu. */
+/** Weight rows of a block, and elements of K that one of its warps takes at a time: the constants of gemv.cuh. */
 export const gemvColumns = 4;
 export const gemvBatch = { f32: 256, f16: 512, bf16: 512 } as const;
 
 /** Rows from which on cuBLASLt is asked first, where tensor cores of our own would be the alternative. */
 const manyRows = 128;
-/** Rows up to which the K-split tiles of gemm-mma.cu read B faster than the Hopper kernel fills its 64-row tiles. */
+/** Rows up to which the K-split tiles of gemm-mma.cuh read B faster than the Hopper kernel fills its 64-row tiles. */
 const fewRows = 32;
 
 /** Why a kernel cannot compute a shape, as the end of a sentence; undefined when it can. */

@@ -14,7 +14,7 @@
       u32 flags, i64 lda, i64 ldb, i64 ldd, i64 ldr, i64 strideA, i64 strideB, i64 strideD, i64 strideR, float alpha, \
       float beta
 #define MATMUL_PROBLEM                                                                                               \
-  Problem p = {out, a, b, bias, residual, m, n, k, flags, lda, ldb, ldd, ldr, alpha, beta};                          \
+  Problem p = {out, a, b, bias, residual, m, n, k, flags, lda, ldb, ldd, ldr, alpha, beta, nullptr, 1};              \
   p.select_batch(blockIdx.z, strideA, strideB, strideD, strideR);
 
 enum Flags : u32 {
@@ -39,8 +39,16 @@ struct Problem {
   u32 flags;
   i64 lda, ldb, ldd, ldr;
   float alpha, beta;
+  // Where the rows lie, when not one after another: row i of D at order[i], row i of A at order[i] / share. Kernels that
+  // set it to null compile to code without it.
+  const i32* order;
+  int share;
 
   __device__ __forceinline__ bool has(u32 flag) const { return (flags & flag) != 0; }
+
+  // Past the last row: any row that exists.
+  __device__ __forceinline__ int row_in_a(int row) const { return order ? order[min(row, m - 1)] / share : row; }
+  __device__ __forceinline__ int row_in_d(int row) const { return order ? order[min(row, m - 1)] : row; }
 
   __device__ __forceinline__ void select_batch(u32 batch, i64 strideA, i64 strideB, i64 strideD, i64 strideR) {
     const int outBytes = has(OUT_F32) ? 4 : int(sizeof(scalar_t));
@@ -59,7 +67,7 @@ struct Problem {
     else ((scalar_t*)out)[i] = from_float<scalar_t>(value);
   }
 
-  // The value of one element from its sum: row < m, column < n.
+  // The value of one element from its sum; `row` is that of D (row_in_d), column < n.
   __device__ __forceinline__ float epilogue(int row, int column, float sum) const {
     float value = alpha * sum;
     if (beta != 0.0f) value += beta * load_out(out, row * ldd + column);
@@ -79,13 +87,14 @@ struct Problem {
   }
 
   __device__ __forceinline__ void finish(int row, int column, float sum) const {
-    store_out(row * ldd + column, epilogue(row, column, sum));
+    const int line = row_in_d(row);
+    store_out(line * ldd + column, epilogue(line, column, sum));
   }
   __device__ __forceinline__ void finish_gated(int row, int column, float gateSum, float upSum) const {
-    store_out(row * ldd + column, epilogue_gated(column, gateSum, upSum));
+    store_out(row_in_d(row) * ldd + column, epilogue_gated(column, gateSum, upSum));
   }
 
-  // Stores two neighbours, `column` even, where they are inside the matrix.
+  // Stores two neighbours of row `row` of D, `column` even, where they are inside the matrix.
   __device__ __forceinline__ void store_pair(int row, int column, float first, float second) const {
     const i64 i = row * ldd + column;
     if (has(PAIRED_D) && column + 1 < n) {
@@ -160,6 +169,7 @@ __device__ __forceinline__ void finish_tile(const Problem& p, const Columns<BN, 
   sums += columns.gated ? c / (WN / 2) * WN + c % (WN / 2) : c;
 #pragma unroll 1
   for (int row = int(threadIdx.x) / pairs; row < rows; row += THREADS / pairs) {
+    const int line = p.row_in_d(row0 + row);
     float2 left = {0.0f, 0.0f}, right = {0.0f, 0.0f}; // gated: of the gates, and of the ups
 #pragma unroll
     for (int part = 0; part < PARTS; part++) {
@@ -178,8 +188,8 @@ __device__ __forceinline__ void finish_tile(const Problem& p, const Columns<BN, 
       const float first = i ? left.y : left.x;
       if (i && !second) value[i] = 0.0f;
       else if (columns.gated) value[i] = p.epilogue_gated(column + i, first, i ? right.y : right.x);
-      else value[i] = p.epilogue(row0 + row, column + i, first);
+      else value[i] = p.epilogue(line, column + i, first);
     }
-    p.store_pair(row0 + row, column, value[0], value[1]);
+    p.store_pair(line, column, value[0], value[1]);
   }
 }

@@ -52,11 +52,11 @@ export const gemvMmaKernel = defineKernel({
   targets: ({ tile }) => (tile === "32" ? ["sm_90"] : ["sm_80", "sm_90"]),
 });
 
-/** Rows of W that a block of gemv-mma.cu has in hand; 32 only where a block may have its 210 KB. */
+/** Rows of W that a block of gemv-mma.cuh has in hand; 32 only where a block may have its 210 KB. */
 export type GemvMmaTile = "32" | "16";
 export const gemvMmaTiles: readonly GemvMmaTile[] = ["32", "16"];
 
-/** Constants of gemv-mma.cu: 256 threads, and per tile how many blocks stay on a multiprocessor. */
+/** Constants of gemv-mma.cuh: 256 threads, and per tile how many blocks stay on a multiprocessor. */
 export const gemvMmaThreads = 256;
 export const gemvMmaResident: Readonly<Record<GemvMmaTile, number>> = { 32: 1, 16: 2 };
 
@@ -103,7 +103,7 @@ export type SimtTile = "t128" | "t64" | "t32";
 export type WmmaTile = "t128" | "t64";
 export type MmaTile = "t128x256" | "t128x128" | "t64x64" | "t64x32" | "t32x64" | "t32x32";
 
-/** `Tile` of gemm-mma.cu: 64 elements of K a stage. `rate` is relative to the largest tile, for choosing among them. */
+/** `Tile` of gemm-mma.cuh: 64 elements of K a stage. `rate` is relative to the largest tile, for choosing among them. */
 export const mmaTiles: Readonly<
   Record<MmaTile, { rows: number; cols: number; stages: number; threads: number; rate: number }>
 > = {
@@ -120,7 +120,7 @@ export function mmaSharedBytes(tile: MmaTile): number {
   return stages * (rows + cols) * 64 * 2;
 }
 
-/** Square tiles of gemm-simt.cu and gemm-wmma.cu. */
+/** Square tiles of gemm-simt.cuh and gemm-wmma.cu. */
 export const simtTiles: Readonly<Record<SimtTile, { size: number; threads: number; rate: number }>> = {
   t128: { size: 128, threads: 256, rate: 1 },
   t64: { size: 64, threads: 256, rate: 0.7 },
