@@ -1,9 +1,9 @@
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync, writeSync } from "node:fs";
-import { basename, dirname, join } from "node:path";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { type DType, type DTypeLike, dtype } from "../../base/dtype.ts";
-import { ArgumentError, FileError, ShapeError } from "../../base/errors.ts";
+import { ArgumentError, ShapeError } from "../../base/errors.ts";
 import { elementCount, formatShape } from "../../base/shape.ts";
-import { reasonOf } from "../json.ts";
+import { replaceFile, systemErrors, writeAll } from "../replace-file.ts";
 import { indexFile, weightsFile } from "./checkpoint.ts";
 import { maxHeaderBytes } from "./header.ts";
 
@@ -50,7 +50,7 @@ export function writeCheckpoint(
   const { maxShardBytes = 5_000_000_000, metadata = { format: "pt" } } = options;
   if (!(maxShardBytes > 0)) throw new ArgumentError(`maxShardBytes must be a positive number, got ${maxShardBytes}`);
   const shards = intoShards(prepare(tensors), maxShardBytes);
-  attempt(directory, () => mkdirSync(directory, { recursive: true }));
+  systemErrors(directory, () => mkdirSync(directory, { recursive: true }));
   if (shards.length === 1) {
     const path = join(directory, weightsFile);
     writeEntries(path, shards[0]!, metadata);
@@ -142,42 +142,6 @@ function headerText(sorted: readonly Entry[], metadata: Readonly<Record<string, 
   }
   // Written pair by pair, because an object would move names that look like numbers to the front.
   return `{${root.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(",")}}`;
-}
-
-/** Writes beside `path` and renames when complete, so that no reader ever sees half a file. */
-function replaceFile(path: string, write: (fd: number) => void): void {
-  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
-  attempt(path, () => {
-    const fd = openSync(temporary, "w");
-    try {
-      try {
-        write(fd);
-        fsyncSync(fd);
-      } finally {
-        closeSync(fd);
-      }
-      renameSync(temporary, path);
-    } catch (error) {
-      rmSync(temporary, { force: true });
-      throw error;
-    }
-  });
-}
-
-function writeAll(fd: number, bytes: Uint8Array): void {
-  for (let done = 0; done < bytes.length; ) {
-    done += writeSync(fd, bytes, done, Math.min(bytes.length - done, 1 << 30));
-  }
-}
-
-/** Turns the system's errors into FileError; others pass. */
-function attempt(path: string, action: () => void): void {
-  try {
-    action();
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause;
-    throw new FileError(path, `${path}: writing failed (${reasonOf(cause)})`, { cause });
-  }
 }
 
 function byText(a: readonly [string, ...unknown[]], b: readonly [string, ...unknown[]]): number {

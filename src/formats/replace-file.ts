@@ -1,0 +1,41 @@
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { FileError } from "../base/errors.ts";
+import { reasonOf } from "./json.ts";
+
+/** Writes beside `path` and renames when complete, so that no reader ever sees half a file. */
+export function replaceFile(path: string, write: (fd: number) => void): void {
+  const temporary = join(dirname(path), `.${basename(path)}.${process.pid}.tmp`);
+  systemErrors(path, () => {
+    const fd = openSync(temporary, "w");
+    try {
+      try {
+        write(fd);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(temporary, path);
+    } catch (error) {
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+  });
+}
+
+/** Writes all of `bytes`, in pieces that the system takes. */
+export function writeAll(fd: number, bytes: Uint8Array): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(fd, bytes, done, Math.min(bytes.length - done, 1 << 30));
+  }
+}
+
+/** Runs an action that writes to `path` and turns the system's errors into FileError; others pass. */
+export function systemErrors(path: string, action: () => void): void {
+  try {
+    action();
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).syscall === undefined) throw cause;
+    throw new FileError(path, `${path}: writing failed (${reasonOf(cause)})`, { cause });
+  }
+}
