@@ -3,7 +3,7 @@
  */
 import { openDevice, ShapeError, Tensor, tidy } from "llcuda";
 
-const device = openDevice(); // LLCUDA_DEVICE, else the first GPU
+const device = openDevice(); // LLCUDA_DEVICE, else the first GPU, else sim
 
 // Everything made inside tidy() is freed at its end, except what it returns.
 const attention = tidy(() => {

@@ -1,4 +1,6 @@
 /** The public API. */
+import { registerSim } from "./sim/register.ts";
+
 export { type DType, type DTypeLike, type DTypeName, dtype, promote } from "./base/dtype.ts";
 export * from "./base/errors.ts";
 export type { Shape } from "./base/shape.ts";
@@ -41,3 +43,5 @@ export { type HostInput, HostTensor } from "./tensor/host-tensor.ts";
 export type { Nested } from "./tensor/nested.ts";
 export { Tensor } from "./tensor/tensor.ts";
 export { keep, tidy } from "./tensor/tidy.ts";
+
+registerSim();

@@ -1,6 +1,6 @@
 import { LlcudaError } from "../base/errors.ts";
 
-/** 1: a check failed. 2: input that cannot be used, or no device to use it on. 130: interrupted. */
+/** 1: a check failed. 2: input that cannot be used, or a device that is not there. 130: interrupted. */
 export const exitCodes = { failed: 1, badInput: 2, interrupted: 130 } as const;
 
 /** Prints what went wrong and sets the exit code: one sentence for what we foresaw, a stack for what we did not. */

@@ -13,7 +13,7 @@ export interface ModelFlags {
 export function addModelOptions(command: Command): Command {
   return command
     .optionsGroup("Where and how it computes:")
-    .option("-d, --device <name>", "cuda:0, cuda:1, … (default: LLCUDA_DEVICE, else the first GPU)")
+    .option("-d, --device <name>", "cuda:0, cuda:1, …, sim (default: LLCUDA_DEVICE, else the first GPU, else sim)")
     .option("--dtype <type>", "float32, float16 or bfloat16 (default: as the checkpoint is stored)")
     .optionsGroup("Options:");
 }
@@ -50,6 +50,12 @@ export function generateOptions(flags: SamplingFlags): GenerateOptions {
   return options;
 }
 
+/** For commands that open devices: reading the simulator takes a hundredth of a second or two, which others need not wait. */
+export async function addSoftwareDevices(): Promise<void> {
+  const { registerSim } = await import("../sim/register.ts");
+  registerSim();
+}
+
 /** Loads a model with a progress bar. */
 export async function loadModel(
   name: string,
@@ -57,7 +63,7 @@ export async function loadModel(
   signal: AbortSignal,
   tokenizer?: PretrainedTokenizer,
 ): Promise<LanguageModel> {
-  const { LanguageModel } = await import("../engine/language-model.ts");
+  const [{ LanguageModel }] = await Promise.all([import("../engine/language-model.ts"), addSoftwareDevices()]);
   const bar = new ProgressBar("loading");
   try {
     return await LanguageModel.fromPretrained(name, {

@@ -13,7 +13,7 @@ const closing = `
 MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors), or demo for the
 small model that comes with llcuda.
 
-Exit codes: 0 done; 1 a check failed; 2 unusable input, or no device to run on; 130 interrupted.
+Exit codes: 0 done; 1 a check failed; 2 unusable input, or a device that is not there; 130 interrupted.
 Environment variables are listed in docs/settings.md; llcuda doctor says what this machine lacks.
 `;
 

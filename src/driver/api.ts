@@ -77,6 +77,8 @@ export interface DeviceAttributes {
   readonly memoryBusBits: number;
   readonly integrated: boolean;
   readonly unifiedAddressing: boolean;
+  /** What is submitted has finished when the call returns: there is nothing to gain from working ahead. */
+  readonly synchronous: boolean;
   readonly pciBus: string;
 }
 

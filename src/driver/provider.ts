@@ -5,7 +5,7 @@ export interface DeviceListing {
   readonly description: string;
 }
 
-/** A kind of device that `openDevice` can open: `cuda` here, `sim` registered from above. */
+/** A kind of device that `openDevice` can open: `cuda` here; `sim` is registered from above. */
 export interface DeviceProvider {
   /** What names begin with. */
   readonly kind: string;

@@ -25,7 +25,7 @@ export interface GenerationChunk {
 }
 
 export interface FromPretrainedOptions extends LoadOptions {
-  /** A device or its name; by default LLCUDA_DEVICE, else the first GPU. */
+  /** A device or its name; by default LLCUDA_DEVICE, else the first GPU, else `sim`. */
   readonly device?: Device | string | undefined;
   /** A tokenizer that is loaded already; by default the directory's own, read when it is first needed. */
   readonly tokenizer?: PretrainedTokenizer | undefined;

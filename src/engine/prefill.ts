@@ -1,3 +1,4 @@
+import { setImmediate as nextTick } from "node:timers/promises";
 import { int32 } from "../base/dtype.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { gatherRows } from "../nn/embedding.ts";
@@ -22,17 +23,26 @@ interface Piece {
 /** Tokens of one forward pass: enough to fill a large GPU, few enough that activations stay small beside the weights. */
 export const prefillChunkTokens = 4096;
 
+/** The same where a pass blocks the thread until it is done: little enough that signals get through in between. */
+const synchronousChunkTokens = 64;
+
 /**
  * Runs prompts through the network, several short ones or a part of a long one at a time, and fills the cache.
- * Gives the hidden state of each prompt's last token, [B, C].
+ * Gives the hidden state of each prompt's last token, [B, C]; the caller disposes it. An abort of `signal` between two
+ * passes throws its reason.
  */
-export function prefill(network: CausalNetwork, cache: KvCache, sequences: readonly PrefillSequence[]): Tensor {
-  return tidy(() => {
-    const last = sequences.length
-      ? Tensor.empty([sequences.length, network.hiddenSize], { dtype: network.dtype, device: network.device })
-      : Tensor.zeros([0, network.hiddenSize], { dtype: network.dtype, device: network.device });
+export async function prefill(
+  network: CausalNetwork,
+  cache: KvCache,
+  sequences: readonly PrefillSequence[],
+  signal?: AbortSignal,
+): Promise<Tensor> {
+  const { device, dtype, hiddenSize } = network;
+  const { synchronous } = device.attributes;
+  const last = Tensor.empty([sequences.length, hiddenSize], { dtype, device });
+  try {
     let finished = 0;
-    for (const pieces of planPieces(sequences, prefillChunkTokens)) {
+    for (const pieces of planPieces(sequences, synchronous ? synchronousChunkTokens : prefillChunkTokens)) {
       finished += tidy(() => {
         const hidden = forwardPieces(network, cache, pieces);
         const ends = lastRows(pieces);
@@ -42,9 +52,14 @@ export function prefill(network: CausalNetwork, cache: KvCache, sequences: reado
         }
         return ends.length;
       });
+      if (synchronous) await nextTick();
+      signal?.throwIfAborted();
     }
     return last;
-  });
+  } catch (error) {
+    last.dispose();
+    throw error;
+  }
 }
 
 /** The hidden states of every token of one prompt, [T, C]; for evaluation, where all logits matter. */

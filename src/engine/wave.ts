@@ -1,4 +1,5 @@
 import { LlcudaError } from "../base/errors.ts";
+import type { Device } from "../driver/device.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
@@ -9,8 +10,13 @@ import type { PagedCache } from "./paged-cache.ts";
 import { prefill } from "./prefill.ts";
 import type { TokenEvent, TokenRequest } from "./request.ts";
 
-/** Steps submitted ahead of the last token read: the device always has the next one at hand. */
-const runAhead = 2;
+/**
+ * Steps submitted ahead of the last token read, so that the device always has the next one at hand. One that has finished
+ * when the call returns gains nothing by that, and what follows the last token would be in vain.
+ */
+function stepsAhead({ attributes }: Device): number {
+  return attributes.synchronous ? 0 : 2;
+}
 
 /** A request while it runs. */
 interface Row {
@@ -47,6 +53,7 @@ export class Wave implements Disposable {
   readonly #running: Set<Row>;
   readonly #batch: DecodeBatch;
   readonly #steps: DecodeSteps;
+  readonly #ahead: number;
   #submitted = 0;
 
   constructor(parts: WaveParts, requests: readonly TokenRequest[]) {
@@ -55,6 +62,7 @@ export class Wave implements Disposable {
     this.#batch = parts.batch;
     this.#steps = parts.steps;
     this.#statistics = parts.statistics;
+    this.#ahead = stepsAhead(parts.network.device);
     const { contextLength } = parts.network;
     this.#rows = requests.map((request, index) => ({
       index,
@@ -68,10 +76,10 @@ export class Wave implements Disposable {
 
   async *run(signal?: AbortSignal): AsyncGenerator<TokenEvent, void> {
     signal?.throwIfAborted();
-    this.#begin();
+    await this.#begin(signal);
     for (let step = 1; this.#running.size > 0; step++) {
       const begin = performance.now();
-      this.#submitUpTo(step + runAhead);
+      this.#submitUpTo(step + this.#ahead);
       this.#countHostTime(begin);
       await waitForStep(this.#batch.finishedSteps, step, this.#network.device.stream);
       const received = performance.now();
@@ -85,12 +93,12 @@ export class Wave implements Disposable {
   }
 
   /** Fills the cache with the prompts and draws every row's first token. */
-  #begin(): void {
+  async #begin(signal?: AbortSignal): Promise<void> {
     const network = this.#network;
-    for (const row of this.#rows) this.#cache.grow(row.table, this.#tokensAfter(row, 1 + runAhead));
+    for (const row of this.#rows) this.#cache.grow(row.table, this.#tokensAfter(row, 1 + this.#ahead));
+    const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, table: row.table }));
+    using last = await prefill(network, this.#cache.store, sequences, signal);
     tidy(() => {
-      const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, table: row.table }));
-      const last = prefill(network, this.#cache.store, sequences);
       const hidden = padRows(last, this.#batch.rows);
       this.#batch.start(
         this.#rows.map((row) => row.request.promptIds.length),

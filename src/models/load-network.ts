@@ -27,7 +27,7 @@ export interface LoadOptions {
 
 /**
  * Builds the network that a checkpoint's config describes and streams its weights to the device. `where` (a device or its
- * name; by default LLCUDA_DEVICE, else the first GPU) is opened when files and options have been found sound.
+ * name; by default LLCUDA_DEVICE, else the first GPU, else `sim`) is opened when files and options have been found sound.
  */
 export async function loadNetwork(
   directory: string,

@@ -27,6 +27,9 @@ export class SimProvider implements DeviceProvider {
   }
 
   list(): DeviceListing[] {
-    return simTargets.map((target) => ({ name: `sim:${target}`, description: `software device, ${target}` }));
+    return simTargets.map((target) => ({
+      name: `sim:${target}`,
+      description: `software device, ${target}, on the CPU${target === defaultSimTarget ? "; sim means this one" : ""}`,
+    }));
   }
 }

@@ -16,7 +16,7 @@ import { contiguousLayout } from "./views.ts";
 
 export interface TensorOptions {
   readonly dtype?: DTypeLike | string | undefined;
-  /** A device, or the name of one such as `cuda:1`; by default LLCUDA_DEVICE, else the first GPU. */
+  /** A device, or the name of one such as `cuda:1`; by default LLCUDA_DEVICE, else the first GPU, else `sim`. */
   readonly device?: Device | string | undefined;
   /** Names the owner in out-of-memory reports. */
   readonly tag?: string | undefined;

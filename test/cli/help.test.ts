@@ -66,7 +66,8 @@ describe("what needs no GPU", () => {
     const { code, stdout, stderr } = llcudaProcess(["doctor"]);
     expect(stdout).toContain("FFI engine   koffi");
     expect(stdout).toContain("tried /nowhere/libcuda.so.1");
-    expect(stdout).toContain("llcuda cannot run on a GPU here yet");
+    expect(stdout).toContain("sim          runs kernels for sm_80");
+    expect(stdout).toContain("llcuda cannot run on a GPU here yet; without one it runs on the software device");
     expect(stderr).toBe("");
     expect(code).toBe(2);
     const json = JSON.parse(llcudaProcess(["doctor", "--json"]).stdout) as {

@@ -42,15 +42,25 @@ export async function llcuda(args: readonly string[], env: Readonly<Record<strin
   }
 }
 
-/** Runs `llcuda` in a process of its own, from its sources. */
+/** How to start `llcuda` in a process of its own, from its sources. */
+export function command(args: readonly string[], env: Readonly<Record<string, string>> = {}) {
+  return {
+    file: process.execPath,
+    args: [...loader, main, ...args],
+    env: { ...process.env, NO_COLOR: "1", NODE_OPTIONS: "", ...noDriver, ...env },
+  };
+}
+
+/** Runs that process to its end. */
 export function llcudaProcess(
   args: readonly string[],
   options: { input?: string; env?: Readonly<Record<string, string>> } = {},
 ): CliResult {
-  const { status, stdout, stderr } = spawnSync(process.execPath, [...loader, main, ...args], {
+  const { file, args: all, env } = command(args, options.env);
+  const { status, stdout, stderr } = spawnSync(file, all, {
     encoding: "utf8",
     input: options.input ?? "",
-    env: { ...process.env, NO_COLOR: "1", NODE_OPTIONS: "", ...noDriver, ...options.env },
+    env,
     timeout: 60_000,
   });
   return { code: status, stdout, stderr };

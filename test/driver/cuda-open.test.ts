@@ -80,6 +80,27 @@ describe("openDevice", () => {
     expect(withEnvironment(missing, () => provider.list())).toEqual([]);
   });
 
+  test("without a name and a GPU it is the software device, once one line has said so", () => {
+    const written: string[] = [];
+    const write = process.stderr.write;
+    process.stderr.write = (text: string | Uint8Array) => written.push(String(text)) > 0;
+    const missing = { LLCUDA_CUDA_LIBRARY: "/nowhere/libcuda.so.1" };
+    const open = () => withEnvironment(missing, () => openDevice());
+    registerDevices(new CudaProvider());
+    try {
+      expect(open).toThrow(/no NVIDIA driver/);
+      const device = { name: "sim:toy", disposed: false } as Device;
+      registerDevices({ kind: "sim", resolve: () => "sim:toy", open: () => device, list: () => [] });
+      expect(open()).toBe(device);
+      expect(open()).toBe(device);
+      expect(() => withEnvironment(missing, () => openDevice("cuda"))).toThrow(/no NVIDIA driver/);
+    } finally {
+      process.stderr.write = write;
+    }
+    expect(written).toHaveLength(1);
+    expect(written[0]).toMatch(/^llcuda: running on sim:toy, the software device, which is slow: cuda: no .*\n$/);
+  });
+
   test("other kinds register themselves; a name gives the same device until it is disposed", () => {
     let opened = 0;
     registerDevices({

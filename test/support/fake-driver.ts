@@ -113,6 +113,7 @@ export class FakeDriver implements DriverApi {
       memoryBusBits: 256,
       integrated: false,
       unifiedAddressing: true,
+      synchronous: false,
       pciBus: `0000:0${ordinal}:00.0`,
     };
   }

@@ -38,8 +38,16 @@ async function run(flags: Flags): Promise<void> {
   if (crash) take(crash);
   const usable = findings.every((f) => f.status !== "failed") && findings.some((f) => f.label === "GPU");
   if (flags.json) process.stdout.write(`${JSON.stringify({ usable, findings }, null, 2)}\n`);
-  else process.stdout.write(usable ? "\nllcuda can run here\n" : "\nllcuda cannot run on a GPU here yet\n");
+  else
+    process.stdout.write(
+      usable ? "\nllcuda can run here\n" : `\nllcuda cannot run on a GPU here yet${softwareNote(findings)}\n`,
+    );
   if (!usable) process.exitCode = exitCodes.badInput;
+}
+
+function softwareNote(findings: readonly Finding[]): string {
+  const works = findings.some((f) => f.section === "software device" && f.status !== "failed");
+  return works ? "; without one it runs on the software device, which is slow" : "";
 }
 
 /** Resolves to a finding when the child did not end well. */

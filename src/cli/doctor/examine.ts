@@ -7,6 +7,9 @@ import { findLibrary, type LibrarySearch } from "../../ffi/library.ts";
 import { ffiEngine } from "../../ffi/select.ts";
 import { loadAllModules } from "../../kernels/inspect.ts";
 import { deviceTargets } from "../../kernels/library.ts";
+import { registerSim } from "../../sim/register.ts";
+import { Tensor } from "../../tensor/tensor.ts";
+import { tidy } from "../../tensor/tidy.ts";
 import { formatBytes } from "../terminal.ts";
 import type { Finding, Report } from "./finding.ts";
 
@@ -16,6 +19,8 @@ export function* examine(): Generator<Report, void> {
   yield { doing: "opening the NVIDIA driver" };
   const devices = yield* examineDriver();
   for (const name of devices) yield* examineDevice(name);
+  yield { doing: "running a kernel on the software device" };
+  yield examineSoftwareDevice();
   yield { doing: "looking for cuBLASLt" };
   yield examineCublasLt();
 }
@@ -93,6 +98,22 @@ function* examineModules(device: Device): Generator<Report, void> {
   const seconds = ((performance.now() - begin) / 1000).toFixed(1);
   const detail = `${loaded} modules in ${seconds} s, slowest ${slowest.file} (${slowest.ms.toFixed(0)} ms)${failures ? `; ${failures} failed` : ""}`;
   yield { section, label: "kernels", status: failures ? "failed" : "ok", detail };
+}
+
+/** That it runs a kernel, which takes WebAssembly with vector instructions and the memory that a device reserves. */
+function examineSoftwareDevice(): Finding {
+  const section = "software device";
+  const label = "sim";
+  try {
+    registerSim();
+    using device = openDevice("sim");
+    const sum = tidy(() => Tensor.arange(0, 1000, 1, { dtype: "int32", device }).sum().item());
+    if (sum !== 499_500) return { section, label, status: "failed", detail: `0 + 1 + … + 999 gave ${sum}` };
+    const detail = `runs kernels for sm_${device.attributes.capability} on the CPU; the default where there is no GPU`;
+    return { section, label, status: "ok", detail };
+  } catch (error) {
+    return { section, label, status: "failed", detail: messageOf(error) };
+  }
 }
 
 function examineCublasLt(): Finding {

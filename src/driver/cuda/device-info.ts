@@ -55,6 +55,7 @@ export function readDeviceAttributes(cu: CudaDriver, engine: FfiEngine, ordinal:
     memoryBusBits: get(attributes.memoryBusBits),
     integrated: get(attributes.integrated) !== 0,
     unifiedAddressing: get(attributes.unifiedAddressing) !== 0,
+    synchronous: false,
   };
 }
 

@@ -55,7 +55,7 @@ function findDriver(engine: FfiEngine): NativeLibrary {
     return openLibrary(
       "cuda",
       engine,
-      `llcuda runs on NVIDIA GPUs only so far: install the NVIDIA driver, ${minimumDriver} or newer`,
+      `install the NVIDIA driver, ${minimumDriver} or newer (the device "sim" needs none)`,
     );
   } catch (cause) {
     if (!(cause instanceof LibraryError)) throw cause;

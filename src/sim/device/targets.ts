@@ -46,6 +46,7 @@ export function simAttributes(ordinal: number, totalMemory: number): DeviceAttri
     memoryBusBits: 64,
     integrated: false,
     unifiedAddressing: true,
+    synchronous: true,
     pciBus: `0000:00:${ordinal.toString(16).padStart(2, "0")}.0`,
   };
 }
