@@ -47,3 +47,8 @@ export function decodeArray(dtype: DType, stored: HostArray): Float64Array {
   for (let i = 0; i < stored.length; i++) out[i] = decode(stored[i]!);
   return out;
 }
+
+/** The nearest number that `dtype`, a float, can hold. */
+export function roundTo(dtype: DType, value: number): number {
+  return decodeArray(dtype, encodeArray(dtype, [value]))[0]!;
+}

@@ -1,24 +1,57 @@
-import { UnsupportedError } from "../base/errors.ts";
+import { FormatError, UnsupportedError } from "../base/errors.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
-import type { Weights } from "../nn/weights.ts";
-import { Llama } from "./llama.ts";
-import type { CausalNetwork } from "./network.ts";
+import type { BuildLayer } from "./decoder.ts";
+import { llamaLayer } from "./llama.ts";
+import { phi3Layer } from "./phi3.ts";
 
-type Architecture = new (config: ModelConfig, weights: Weights) => CausalNetwork;
+export interface Architecture {
+  /** As `model_type` in config.json. */
+  readonly modelType: string;
+  /** As `architectures` in config.json. */
+  readonly name: string;
+  readonly layer: BuildLayer;
+}
 
-/** Every architecture by the name that `architectures` in config.json gives it. */
-const architectures: ReadonlyMap<string, Architecture> = new Map([["LlamaForCausalLM", Llama]]);
+/**
+ * Every architecture: the layer that it is made of. What the families with Llama's layer differ by is data, in
+ * src/formats/config/families.ts.
+ */
+export const architectures: readonly Architecture[] = [
+  { modelType: "llama", name: "LlamaForCausalLM", layer: llamaLayer },
+  { modelType: "qwen2", name: "Qwen2ForCausalLM", layer: llamaLayer },
+  { modelType: "gemma", name: "GemmaForCausalLM", layer: llamaLayer },
+  { modelType: "phi3", name: "Phi3ForCausalLM", layer: phi3Layer },
+];
 
-/** The same by `model_type`, for configs that name no architecture. */
-const byModelType: ReadonlyMap<string, string> = new Map([["llama", "LlamaForCausalLM"]]);
-
-/** Throws UnsupportedError that lists the known ones. */
+/**
+ * The architecture that a config names; of a checkpoint with several modalities, that of its language part.
+ * Throws UnsupportedError that lists the known ones, FormatError when `architectures` and `model_type` disagree.
+ */
 export function findArchitecture(config: ModelConfig): Architecture {
-  const name = config.architecture ?? byModelType.get(config.modelType ?? "");
-  const found = architectures.get(name ?? "");
-  if (found) return found;
-  const given = name ?? config.modelType;
-  throw new UnsupportedError(
-    `${config.source.file}: ${given ? `architecture "${given}" is not supported` : "no architecture is named"}; supported are ${[...architectures.keys()].join(", ")}`,
-  );
+  const { architecture: name, modelType, isLanguagePart } = config;
+  const { file } = config.source;
+  const byType = architectures.find((row) => row.modelType === modelType);
+  if (isLanguagePart || name === undefined) {
+    if (byType) return byType;
+    const place = isLanguagePart
+      ? `text_config: its language part, model_type "${modelType}",`
+      : `model_type "${modelType}"`;
+    throw new UnsupportedError(`${file}: ${place} is not supported; ${supported((row) => row.modelType)}`);
+  }
+  const byName = architectures.find((row) => row.name === name);
+  if (!byName) {
+    throw new UnsupportedError(`${file}: architecture "${name}" is not supported; ${supported((row) => row.name)}`);
+  }
+  // Without a type the numbers have been read as Llama's.
+  if (byName.modelType !== (modelType ?? "llama")) {
+    throw new FormatError(
+      file,
+      `${file}: architectures names "${name}" and model_type is ${modelType === undefined ? "missing" : `"${modelType}"`}; expected model_type "${byName.modelType}"`,
+    );
+  }
+  return byName;
+}
+
+function supported(key: (row: Architecture) => string): string {
+  return `supported are ${architectures.map(key).join(", ")}`;
 }

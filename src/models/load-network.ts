@@ -10,6 +10,8 @@ import { type UploadProgress, uploadWeights } from "../nn/upload.ts";
 import { RandomWeights, type Weights } from "../nn/weights.ts";
 import { disposeOnThrow } from "../tensor/tidy.ts";
 import { findArchitecture } from "./architectures.ts";
+import { Decoder } from "./decoder.ts";
+import { reportLeftOver } from "./left-over.ts";
 import type { CausalNetwork } from "./network.ts";
 
 export interface LoadOptions {
@@ -41,9 +43,11 @@ export async function loadNetwork(
   using source = openCheckpoint(directory);
   const device = typeof where === "object" ? where : openDevice(where);
   const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
+  if (dtype === float16 && config.overflowsFloat16) warnOfOverflow(config);
   const weights = new CheckpointWeights(directory, source, device, dtype);
   const network = buildNetwork(withRotaryDType(config, options.rotaryDtype), weights);
   try {
+    reportLeftOver(config, weights);
     await uploadWeights(source, weights.uploads, device, {
       ...(options.onProgress && { onProgress: options.onProgress }),
       ...(options.signal && { signal: options.signal }),
@@ -61,8 +65,8 @@ export function randomNetwork(config: ModelConfig, device: Device, dtype: DTypeL
 }
 
 function buildNetwork(config: ModelConfig, weights: Weights): CausalNetwork {
-  const Architecture = findArchitecture(config);
-  return disposeOnThrow(() => new Architecture(config, weights));
+  const { layer } = findArchitecture(config);
+  return disposeOnThrow(() => new Decoder(config, weights, layer));
 }
 
 function withRotaryDType(config: ModelConfig, wanted: LoadOptions["rotaryDtype"]): ModelConfig {
@@ -71,7 +75,9 @@ function withRotaryDType(config: ModelConfig, wanted: LoadOptions["rotaryDtype"]
   if (!frequencyDType.isFloat) {
     throw new DTypeError(`rotaryDtype: frequencies are float32, float16 or bfloat16, not ${frequencyDType.name}`);
   }
-  return { ...config, rope: { ...config.rope, frequencyDType } };
+  const rope = { ...config.rope, frequencyDType };
+  const slidingRope = config.slidingRope === config.rope ? rope : { ...config.slidingRope, frequencyDType };
+  return { ...config, rope, slidingRope };
 }
 
 function storedDType(source: WeightSource): DType | undefined {
@@ -91,6 +97,13 @@ function computeDType(like: DTypeLike | string | undefined, stored: DType | unde
     { type: "LlcudaWarning" },
   );
   return float16;
+}
+
+function warnOfOverflow(config: ModelConfig): void {
+  process.emitWarning(
+    `${config.source.file}: activations of ${config.modelType} models in real sizes pass 65504, the largest number of float16, and its logits are then not numbers; load it in bfloat16 or float32`,
+    { type: "LlcudaWarning" },
+  );
 }
 
 /** Undefined for `auto`. Throws DTypeError for a type that models do not compute in. */

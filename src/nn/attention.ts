@@ -81,8 +81,8 @@ export class Attention extends Module {
     );
   }
 
-  /** x [T, C] normed; adds the result to `residual` [T, C]. */
-  forward(x: Tensor, residual: Tensor, context: ForwardContext): void {
+  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
+  forward(x: Tensor, context: ForwardContext, residual?: Tensor): Tensor {
     const { heads, kvHeads, headDim, layer } = this.config;
     const { stream, tokens } = context;
     const qkv = this.qkv.forward(x);
@@ -136,7 +136,7 @@ export class Attention extends Module {
       workspace: workspace.ptr,
       dtype: x.dtype,
     });
-    this.output.forward(mixed, { residual });
+    return this.output.forward(mixed, residual ? { residual } : {});
   }
 
   #norm(): { readonly norm?: HeadNorm } {

@@ -2,26 +2,36 @@ import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { Attention } from "./attention.ts";
 import type { ForwardContext } from "./forward-context.ts";
-import type { GatedMlp } from "./gated-mlp.ts";
 import { Module } from "./module.ts";
 import type { RMSNorm } from "./rms-norm.ts";
 
+/** One layer of a decoder. */
+export interface DecoderLayer extends Module {
+  /** Updates the residual stream x [T, C] in place. */
+  forward(x: Tensor, context: ForwardContext): void;
+}
+
+/** What follows attention in a layer: a gated MLP, or a mixture of them. */
+export interface FeedForward extends Module {
+  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
+  forward(x: Tensor, residual?: Tensor): Tensor;
+}
+
 /**
- * The pre-norm block that Llama, Mistral and Qwen share:
+ * The layer of Llama and most others, with a norm before each half:
  *
  *     x += attention(norm(x))
  *     x += mlp(norm(x))
  *
- * x [T, C] is the residual stream and is updated in place: both additions happen where the projection's result is
- * rounded, so that they cost no pass over memory of their own.
+ * Both additions happen where the projection's result is rounded, so that they cost no pass over memory of their own.
  */
-export class DecoderLayer extends Module {
+export class PreNormLayer extends Module implements DecoderLayer {
   readonly attentionNorm: RMSNorm;
   readonly attention: Attention;
   readonly mlpNorm: RMSNorm;
-  readonly mlp: GatedMlp;
+  readonly mlp: FeedForward;
 
-  constructor(parts: { attentionNorm: RMSNorm; attention: Attention; mlpNorm: RMSNorm; mlp: GatedMlp }) {
+  constructor(parts: { attentionNorm: RMSNorm; attention: Attention; mlpNorm: RMSNorm; mlp: FeedForward }) {
     super();
     this.attentionNorm = parts.attentionNorm;
     this.attention = parts.attention;
@@ -31,7 +41,7 @@ export class DecoderLayer extends Module {
 
   forward(x: Tensor, context: ForwardContext): void {
     tidy(() => {
-      this.attention.forward(this.attentionNorm.forward(x), x, context);
+      this.attention.forward(this.attentionNorm.forward(x), context, x);
       this.mlp.forward(this.mlpNorm.forward(x), x);
     });
   }

@@ -1,4 +1,5 @@
 import type { Tensor } from "../tensor/tensor.ts";
+import type { FeedForward } from "./decoder-layer.ts";
 import type { GateActivation, Linear } from "./linear.ts";
 import { loadStackedLinear } from "./load-linear.ts";
 import { Module } from "./module.ts";
@@ -8,7 +9,7 @@ import type { Weights } from "./weights.ts";
  * down(activation(gate(x)) · up(x)). Gate and up run as one product over a stacked weight [2F, C], whose epilogue applies
  * the activation, so that the [T, 2F] intermediate is never stored.
  */
-export class GatedMlp extends Module {
+export class GatedMlp extends Module implements FeedForward {
   readonly gateUp: Linear;
   readonly down: Linear;
   readonly activation: GateActivation;
@@ -33,9 +34,9 @@ export class GatedMlp extends Module {
     );
   }
 
-  /** x [T, C] normed; adds the result to `residual` [T, C]. */
-  forward(x: Tensor, residual: Tensor): void {
+  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
+  forward(x: Tensor, residual?: Tensor): Tensor {
     const hidden = this.gateUp.forwardGated(x, this.activation);
-    this.down.forward(hidden, { residual });
+    return this.down.forward(hidden, residual ? { residual } : {});
   }
 }

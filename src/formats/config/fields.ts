@@ -29,6 +29,8 @@ export const positiveNumber = type<number>("a positive number", (v) => isNumber(
 export const nonNegativeNumber = type<number>("a number of at least 0", (v) => isNumber(v) && v >= 0);
 export const probability = type<number>("a number from 0 to 1", (v) => isNumber(v) && v >= 0 && v <= 1);
 export const count = type<number>("a positive integer", (v) => isId(v) && v > 0);
+/** Each layer gets objects of its own, so that a damaged number must not ask for a billion of them. */
+export const layerCount = type<number>("an integer from 1 to 10000", (v) => isId(v) && v > 0 && v <= 10_000);
 export const nonNegativeInteger = type<number>("an integer of at least 0", isId);
 export const tokenIds = type<number | number[]>(
   "a token id or a list of them",

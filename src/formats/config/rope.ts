@@ -73,26 +73,30 @@ export interface RopeContext {
 }
 
 export interface RopeConfigs {
+  /** Of the layers that see the whole context. */
   readonly rope: RopeConfig;
-  /** Where layers differ (`full_attention`, `sliding_attention`): one config for each kind. `rope` is then that of full attention. */
-  readonly ropeByLayerType: ReadonlyMap<string, RopeConfig> | undefined;
+  /** Of sliding-window layers: the same object, but where a family (Gemma 3) gives them a base of their own. */
+  readonly slidingRope: RopeConfig;
 }
 
 /**
- * Reads rotary embedding from both forms: `rope_theta` with `rope_scaling`, and transformers 5's `rope_parameters`.
+ * Reads rotary embedding from both forms: `rope_theta` with `rope_scaling`, and transformers 5's `rope_parameters`. Two bases
+ * are `rope_theta` and `rope_local_base_freq` in the first form, and one object for each layer type in the second.
  * Throws FormatError for missing or contradictory numbers, UnsupportedError for a scaling that is not known.
  */
 export function readRope(config: FieldSource, context: RopeContext): RopeConfigs {
   const parameters = nested(config, "rope_parameters") ?? nested(config, "rope_scaling");
-  if (parameters) {
-    const kinds = Object.entries(parameters.json).filter(([, value]) => isJsonObject(value));
-    const isPerLayerType = kinds.length > 0 && !("rope_type" in parameters.json) && !("type" in parameters.json);
-    if (isPerLayerType) {
-      const byType = new Map(kinds.map(([kind]) => [kind, readOne(config, nested(parameters, kind), context)]));
-      return { rope: byType.get("full_attention") ?? byType.values().next().value!, ropeByLayerType: byType };
-    }
-  }
-  return { rope: readOne(config, parameters, context), ropeByLayerType: undefined };
+  const byLayerType = parameters !== undefined && isByLayerType(parameters);
+  const rope = readOne(config, byLayerType ? nested(parameters, "full_attention") : parameters, context);
+  const sliding = byLayerType ? nested(parameters, "sliding_attention") : undefined;
+  if (sliding) return { rope, slidingRope: readOne(config, sliding, context) };
+  const localTheta = readField(config, "rope_local_base_freq", positiveNumber, undefined);
+  // A scaling stretches what is far apart, which a window never holds: it is for the other layers only.
+  return { rope, slidingRope: localTheta === undefined ? rope : { type: "default", theta: localTheta } };
+}
+
+function isByLayerType(parameters: FieldSource): boolean {
+  return isJsonObject(parameters.json.full_attention) || isJsonObject(parameters.json.sliding_attention);
 }
 
 function readOne(config: FieldSource, scaling: FieldSource | undefined, context: RopeContext): RopeConfig {
@@ -115,9 +119,11 @@ function readOne(config: FieldSource, scaling: FieldSource | undefined, context:
     case "llama3":
       return { theta, ...readLlama3(config, scaling) };
     case "yarn":
+      // The first Phi-3 checkpoints call longrope "su" or "yarn".
+      if ("short_factor" in scaling.json) return { theta, ...readLongRope(config, scaling, context) };
       return { theta, ...readYarn(config, scaling, context) };
     case "longrope":
-    case "su": // as the first Phi-3 checkpoints call it
+    case "su":
       return { theta, ...readLongRope(config, scaling, context) };
     default:
       throw new UnsupportedError(
@@ -189,13 +195,12 @@ function readLongRope(config: FieldSource, scaling: FieldSource, { maxPositions,
       );
     }
   }
-  const original = originalMax(config, scaling);
-  const originalMaxPositions = original ?? maxPositions;
+  const originalMaxPositions = originalMax(config, scaling) ?? maxPositions;
   return {
     type: "longrope",
     shortFactor,
     longFactor,
-    factor: original ? maxPositions / original : readField(scaling, "factor", positiveNumber, 1),
+    factor: readField(scaling, "factor", positiveNumber, maxPositions / originalMaxPositions),
     originalMaxPositions,
     attentionFactor: readField(scaling, "attention_factor", positiveNumber, undefined),
   } as const;

@@ -86,17 +86,13 @@ describe("both forms of a config", () => {
     expect(config.rotaryDim).toBe(16);
     expect(config.rope).toEqual({ type: "default", theta: 10_000 });
     expect([config.rmsNormEps, config.hiddenAct, config.maxPositionEmbeddings]).toEqual([1e-6, "silu", 2048]);
-    expect([config.attentionBias, config.mlpBias, config.tieWordEmbeddings]).toEqual([false, false, false]);
+    expect([config.qkvBias, config.outputBias, config.mlpBias, config.tieWordEmbeddings]).toEqual(
+      new Array(4).fill(false),
+    );
     expect([config.dtype, config.slidingWindow, config.quantization, config.bosTokenId]).toEqual(
       new Array(4).fill(undefined),
     );
     expect(config.eosTokenIds).toEqual([]);
-  });
-
-  test("a family's defaults apply where the config is silent", () => {
-    const defaults = { tieWordEmbeddings: true, ropeTheta: 1e6, hiddenAct: "gelu_pytorch_tanh" };
-    const config = parseModelConfig({ ...small, rope_theta: 5 }, "config.json", defaults);
-    expect([config.tieWordEmbeddings, config.rope.theta, config.hiddenAct]).toEqual([true, 5, "gelu_pytorch_tanh"]);
   });
 
   test("the older form equals the newer", () => {
@@ -174,14 +170,12 @@ describe("both forms of a config", () => {
       },
     });
     expect(config.rope).toEqual({ type: "linear", theta: 1e6, factor: 8 });
-    expect(config.ropeByLayerType?.get("sliding_attention")).toEqual({ type: "default", theta: 10_000 });
+    expect(config.slidingRope).toEqual({ type: "default", theta: 10_000 });
   });
 
-  test("partial rotation, sliding windows, lists of end tokens, fields of other families", () => {
+  test("partial rotation, lists of end tokens, fields of other families", () => {
     expect(parse({ partial_rotary_factor: 0.5 }).rotaryDim).toBe(8);
     expect(parse({ rope_parameters: { rope_type: "default", partial_rotary_factor: 0.25 } }).rotaryDim).toBe(4);
-    expect(parse({ sliding_window: 32 }).slidingWindow).toBe(32);
-    expect(parse({ sliding_window: 32, use_sliding_window: false }).slidingWindow).toBe(undefined);
     const config = parse({ eos_token_id: [7, 8], query_pre_attn_scalar: 96, hidden_activation: "gelu_pytorch_tanh" });
     expect(config.eosTokenIds).toEqual([7, 8]);
     expect(config.hiddenAct).toBe("gelu_pytorch_tanh");
@@ -233,7 +227,8 @@ describe("a config that does not hold together is refused in one sentence", () =
       /config\.json: hidden_size is missing; expected a positive integer/,
     ],
     ["a size that is text", { vocab_size: "100" }, /vocab_size is "100"; expected a positive integer/],
-    ["no layers", { num_hidden_layers: 0 }, /num_hidden_layers is 0; expected a positive integer/],
+    ["no layers", { num_hidden_layers: 0 }, /num_hidden_layers is 0; expected an integer from 1 to 10000/],
+    ["a billion layers", { num_hidden_layers: 1e9 }, /num_hidden_layers is 1000000000; expected an integer from 1 to/],
     ["a fractional size", { intermediate_size: 1.5 }, /intermediate_size is 1\.5/],
     ["a size beyond reason", { vocab_size: 1e12 }, /vocab_size is 1000000000000/],
     [
@@ -294,7 +289,7 @@ describe("a config that does not hold together is refused in one sentence", () =
       /"mrope" is not supported; known are default, linear/,
     );
     expect(refusal({ torch_dtype: "float8_e4m3fn" })?.message).toMatch(/torch_dtype is "float8_e4m3fn"/);
-    expect(refusal({ hidden_size: undefined, text_config: {} })).toBeInstanceOf(UnsupportedError);
+    expect(refusal({ use_bidirectional_attention: true })?.message).toMatch(/this is an encoder/);
   });
 
   test("directories and files", () => {

@@ -1,0 +1,67 @@
+import { FormatError, UnsupportedError } from "../../base/errors.ts";
+import { describeJson } from "../json.ts";
+import type { Family, LayerType } from "./families.ts";
+import { count, type FieldSource, flag, nonNegativeInteger, readField, texts } from "./fields.ts";
+
+/**
+ * Which layers see a window only, and how long that is. `use_sliding_window: false` (Qwen) and a null window switch it
+ * off. Throws FormatError when `layer_types` does not fit the layers, UnsupportedError for a type that is not known.
+ */
+export function readSlidingLayers(
+  source: FieldSource,
+  family: Family,
+  layers: number,
+): { layerTypes: readonly LayerType[]; slidingWindow: number | undefined } {
+  const slidingWindow = readWindow(source, family);
+  const layerTypes = (family.namesLayerTypes && readLayerTypes(source, layers)) || pattern(source, family, layers);
+  const slides = layerTypes.includes("sliding_attention");
+  if (slidingWindow === undefined) {
+    if (slides && source.json.layer_types) {
+      throw new FormatError(
+        source.file,
+        `${source.file}: ${source.prefix}layer_types has layers of type "sliding_attention", but sliding_window or use_sliding_window switches them off`,
+      );
+    }
+    return { layerTypes: layerTypes.map(() => "full_attention"), slidingWindow };
+  }
+  return { layerTypes, slidingWindow: slides ? slidingWindow : undefined };
+}
+
+function readWindow(source: FieldSource, family: Family): number | undefined {
+  if (!family.slides || !readField(source, "use_sliding_window", flag, true)) return undefined;
+  // Some configs write 0 for "none".
+  return readField(source, "sliding_window", nonNegativeInteger, undefined) || undefined;
+}
+
+function pattern(source: FieldSource, family: Family, layers: number): LayerType[] {
+  const maxWindowLayers = readField(source, "max_window_layers", nonNegativeInteger, layers);
+  const period = readPeriod(source);
+  return Array.from({ length: layers }, (_, layer) =>
+    family.slides?.(layer, { maxWindowLayers, period }) ? "sliding_attention" : "full_attention",
+  );
+}
+
+/** transformers has written it with an underscore since it also writes `layer_types`. */
+function readPeriod(source: FieldSource): number {
+  const wrote = readField(source, "_sliding_window_pattern", count, undefined);
+  return wrote ?? readField(source, "sliding_window_pattern", count, 1);
+}
+
+const known: readonly string[] = ["full_attention", "sliding_attention"] satisfies LayerType[];
+
+function readLayerTypes(source: FieldSource, layers: number): LayerType[] | undefined {
+  const types = readField(source, "layer_types", texts, undefined);
+  if (!types) return undefined;
+  const place = `${source.file}: ${source.prefix}layer_types`;
+  const unknown = types.find((type) => !known.includes(type));
+  if (unknown !== undefined) {
+    throw new UnsupportedError(`${place} names ${describeJson(unknown)}; supported are ${known.join(" and ")}`);
+  }
+  if (types.length !== layers) {
+    throw new FormatError(
+      source.file,
+      `${place} names ${types.length} layers; expected as many as num_hidden_layers, ${layers}`,
+    );
+  }
+  return types as LayerType[];
+}

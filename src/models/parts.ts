@@ -1,0 +1,57 @@
+import { UnsupportedError } from "../base/errors.ts";
+import type { ModelConfig } from "../formats/config/model-config.ts";
+import { Attention, type AttentionConfig } from "../nn/attention.ts";
+import { GatedMlp } from "../nn/gated-mlp.ts";
+import type { GateActivation } from "../nn/linear.ts";
+import { RMSNorm } from "../nn/rms-norm.ts";
+import type { Weights } from "../nn/weights.ts";
+import type { LayerPlan } from "./decoder.ts";
+
+// The parts that most architectures are made of, as their config describes them and with the checkpoint's usual names.
+
+/** From `weight` below `weights`. */
+export function loadNorm(weights: Weights, config: ModelConfig): RMSNorm {
+  return new RMSNorm(weights.tensor("weight", [config.hiddenSize]), config.rmsNormEps, config.normOffset);
+}
+
+/** From `q_proj`, `k_proj`, `v_proj` and `o_proj` below `weights`. */
+export function loadAttention(weights: Weights, plan: LayerPlan): Attention {
+  const { hiddenSize, qkvBias, outputBias } = plan.config;
+  return Attention.load(weights, plan.rotary, { ...attentionConfig(plan), hiddenSize, qkvBias, outputBias });
+}
+
+export function attentionConfig({ config, index }: LayerPlan): AttentionConfig {
+  if (config.slidingWindow !== undefined) {
+    throw new UnsupportedError(
+      `${config.source.file}: sliding_window is ${config.slidingWindow}; sliding-window attention is not supported yet`,
+    );
+  }
+  return {
+    layer: index,
+    heads: config.numAttentionHeads,
+    kvHeads: config.numKeyValueHeads,
+    headDim: config.headDim,
+    scale: config.attentionScale,
+  };
+}
+
+/** From `gate_proj`, `up_proj` and `down_proj` below `weights`. */
+export function loadMlp(weights: Weights, config: ModelConfig): GatedMlp {
+  const { hiddenSize, intermediateSize, mlpBias: bias } = config;
+  return GatedMlp.load(weights, { hiddenSize, intermediateSize, bias, activation: gateActivation(config) });
+}
+
+const activations: Readonly<Record<string, GateActivation>> = {
+  silu: "silu",
+  swish: "silu",
+  gelu_pytorch_tanh: "gelu",
+  gelu_new: "gelu",
+};
+
+/** Throws UnsupportedError that lists the known ones. */
+export function gateActivation(config: ModelConfig): GateActivation {
+  if (Object.hasOwn(activations, config.hiddenAct)) return activations[config.hiddenAct]!;
+  throw new UnsupportedError(
+    `${config.source.file}: the activation "${config.hiddenAct}" (hidden_act) is not supported; supported are ${Object.keys(activations).join(", ")}`,
+  );
+}
