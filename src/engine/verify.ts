@@ -39,7 +39,7 @@ export interface Verification {
 /**
  * Loads a checkpoint and compares it with a reference run. A reference does not record how its rotary frequencies were
  * held: from_pretrained keeps them in float32, but a PyTorch model that was moved as a whole (`model.to(torch.bfloat16)`)
- * has them rounded to that dtype, even when it is moved back. So when float32 frequencies miss the bound, the comparison is made
+ * has them rounded to that dtype, even when it is moved back, and so is the scale of Gemma's embeddings. So when float32 frequencies miss the bound, the comparison is made
  * once more with frequencies rounded to the dtype that the checkpoint is stored in, and the result says which one it is.
  */
 export async function verifyCheckpoint(

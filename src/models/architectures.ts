@@ -1,6 +1,7 @@
 import { FormatError, UnsupportedError } from "../base/errors.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
 import type { BuildLayer } from "./decoder.ts";
+import { gemma2Layer } from "./gemma2.ts";
 import { llamaLayer } from "./llama.ts";
 import { phi3Layer } from "./phi3.ts";
 
@@ -18,8 +19,12 @@ export interface Architecture {
  */
 export const architectures: readonly Architecture[] = [
   { modelType: "llama", name: "LlamaForCausalLM", layer: llamaLayer },
+  { modelType: "mistral", name: "MistralForCausalLM", layer: llamaLayer },
   { modelType: "qwen2", name: "Qwen2ForCausalLM", layer: llamaLayer },
+  { modelType: "qwen3", name: "Qwen3ForCausalLM", layer: llamaLayer },
   { modelType: "gemma", name: "GemmaForCausalLM", layer: llamaLayer },
+  { modelType: "gemma2", name: "Gemma2ForCausalLM", layer: gemma2Layer },
+  { modelType: "gemma3_text", name: "Gemma3ForCausalLM", layer: gemma2Layer },
   { modelType: "phi3", name: "Phi3ForCausalLM", layer: phi3Layer },
 ];
 

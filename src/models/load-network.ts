@@ -1,4 +1,5 @@
 import { bfloat16, type DType, type DTypeLike, dtype as dtypeOf, float16, float32 } from "../base/dtype.ts";
+import { roundTo } from "../base/element.ts";
 import { DTypeError, UnsupportedError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
 import { openDevice } from "../driver/open.ts";
@@ -18,9 +19,9 @@ export interface LoadOptions {
   /** What to compute in; by default what the checkpoint is stored in, or float16 where that is bfloat16 and the GPU has none. */
   readonly dtype?: DTypeLike | string | undefined;
   /**
-   * Rounds the rotary frequencies to a 16-bit dtype. They are float32 by default, as from_pretrained has them; a model that was
-   * trained or evaluated after `model.to(torch.bfloat16)` or `model.half()` had them rounded, which moves logits by
-   * about a percent within a hundred tokens.
+   * Rounds the rotary frequencies to a 16-bit dtype, and with them the scale of Gemma's embeddings. They are float32 by
+   * default, as from_pretrained has them; a model that was trained or evaluated after `model.to(torch.bfloat16)` or
+   * `model.half()` had them rounded, which moves logits by about a percent within a hundred tokens.
    */
   readonly rotaryDtype?: DTypeLike | string | undefined;
   readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
@@ -77,7 +78,7 @@ function withRotaryDType(config: ModelConfig, wanted: LoadOptions["rotaryDtype"]
   }
   const rope = { ...config.rope, frequencyDType };
   const slidingRope = config.slidingRope === config.rope ? rope : { ...config.slidingRope, frequencyDType };
-  return { ...config, rope, slidingRope };
+  return { ...config, rope, slidingRope, embeddingScale: roundTo(frequencyDType, config.embeddingScale) };
 }
 
 function storedDType(source: WeightSource): DType | undefined {

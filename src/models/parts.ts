@@ -14,24 +14,22 @@ export function loadNorm(weights: Weights, config: ModelConfig): RMSNorm {
   return new RMSNorm(weights.tensor("weight", [config.hiddenSize]), config.rmsNormEps, config.normOffset);
 }
 
-/** From `q_proj`, `k_proj`, `v_proj` and `o_proj` below `weights`. */
+/** From `q_proj`, `k_proj`, `v_proj` and `o_proj` below `weights`, and `q_norm` and `k_norm` where the family has them. */
 export function loadAttention(weights: Weights, plan: LayerPlan): Attention {
-  const { hiddenSize, qkvBias, outputBias } = plan.config;
-  return Attention.load(weights, plan.rotary, { ...attentionConfig(plan), hiddenSize, qkvBias, outputBias });
+  const { hiddenSize, qkvBias, outputBias, qkNorm, rmsNormEps: eps, normOffset: weightOffset } = plan.config;
+  const headNorm = qkNorm ? { eps, weightOffset } : undefined;
+  return Attention.load(weights, plan.rotary, { ...attentionConfig(plan), hiddenSize, qkvBias, outputBias, headNorm });
 }
 
 export function attentionConfig({ config, index }: LayerPlan): AttentionConfig {
-  if (config.slidingWindow !== undefined) {
-    throw new UnsupportedError(
-      `${config.source.file}: sliding_window is ${config.slidingWindow}; sliding-window attention is not supported yet`,
-    );
-  }
   return {
     layer: index,
     heads: config.numAttentionHeads,
     kvHeads: config.numKeyValueHeads,
     headDim: config.headDim,
     scale: config.attentionScale,
+    softcap: config.attentionSoftcap,
+    window: config.layerTypes[index] === "sliding_attention" ? config.slidingWindow : undefined,
   };
 }
 

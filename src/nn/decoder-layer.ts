@@ -46,3 +46,44 @@ export class PreNormLayer extends Module implements DecoderLayer {
     });
   }
 }
+
+/**
+ * The layer of Gemma 2 and 3, which norms what each half gives as well as what it takes:
+ *
+ *     x += norm(attention(norm(x)))
+ *     x += norm(mlp(norm(x)))
+ */
+export class SandwichLayer extends Module implements DecoderLayer {
+  readonly attentionNorm: RMSNorm;
+  readonly attention: Attention;
+  readonly postAttentionNorm: RMSNorm;
+  readonly mlpNorm: RMSNorm;
+  readonly mlp: FeedForward;
+  readonly postMlpNorm: RMSNorm;
+
+  constructor(parts: {
+    attentionNorm: RMSNorm;
+    attention: Attention;
+    postAttentionNorm: RMSNorm;
+    mlpNorm: RMSNorm;
+    mlp: FeedForward;
+    postMlpNorm: RMSNorm;
+  }) {
+    super();
+    this.attentionNorm = parts.attentionNorm;
+    this.attention = parts.attention;
+    this.postAttentionNorm = parts.postAttentionNorm;
+    this.mlpNorm = parts.mlpNorm;
+    this.mlp = parts.mlp;
+    this.postMlpNorm = parts.postMlpNorm;
+  }
+
+  forward(x: Tensor, context: ForwardContext): void {
+    tidy(() => {
+      const attended = this.attention.forward(this.attentionNorm.forward(x), context);
+      this.postAttentionNorm.forward(attended, { residual: x });
+      const fed = this.mlp.forward(this.mlpNorm.forward(x));
+      this.postMlpNorm.forward(fed, { residual: x });
+    });
+  }
+}

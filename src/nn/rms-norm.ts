@@ -18,20 +18,27 @@ export class RMSNorm extends Module {
     this.weightOffset = weightOffset;
   }
 
-  /** x [..., C], of the weight's dtype. */
-  forward(x: Tensor): Tensor {
+  /** x [..., C], of the weight's dtype. With `residual` of its shape, adds the result to that, in float32, and returns it. */
+  forward(x: Tensor, options: { residual?: Tensor } = {}): Tensor {
     const cols = this.weight.size;
     if (x.shape.at(-1) !== cols || x.dtype !== this.weight.dtype) {
       throw new ShapeError(
         `RMSNorm: input must be [..., ${cols}] ${this.weight.dtype.name}, got ${formatShape(x.shape)} ${x.dtype.name}`,
       );
     }
+    const { residual } = options;
+    if (residual && (residual.size !== x.size || residual.dtype !== x.dtype)) {
+      throw new ShapeError(
+        `RMSNorm: residual must be ${formatShape(x.shape)} ${x.dtype.name} like the input, got ${formatShape(residual.shape)} ${residual.dtype.name}`,
+      );
+    }
     const rows = x.contiguous();
-    const out = Tensor.empty(x.shape, { dtype: x.dtype, device: x.device });
+    const out = residual ?? Tensor.empty(x.shape, { dtype: x.dtype, device: x.device });
     rmsNorm(x.device.stream, {
       out: out.ptr,
       x: rows.ptr,
       weight: this.weight.ptr,
+      ...(residual ? { addend: residual.ptr } : {}),
       rows: x.size / cols,
       cols,
       eps: this.eps,

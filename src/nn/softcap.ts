@@ -1,9 +1,12 @@
+import { binaryScalar } from "../kernels/elementwise/elementwise.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 
-/** cap · tanh(x / cap): close to x where |x| is small beside `cap`, and never beyond ±cap. Disposes x. */
+/**
+ * x = cap · tanh(x / cap), in place, in float32 and rounded once: close to x where |x| is small beside `cap`, and never
+ * beyond ±cap. x is contiguous.
+ */
 export function softcap(x: Tensor, cap: number): Tensor {
-  x.mul_(1 / cap);
-  const capped = x.tanh().mul_(cap);
-  x.dispose();
-  return capped;
+  const { ptr, size, dtype } = x;
+  binaryScalar(x.device.stream, { op: "softcap", out: ptr, a: ptr, scalar: cap, count: size, dtype });
+  return x;
 }

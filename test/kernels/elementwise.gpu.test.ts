@@ -14,6 +14,7 @@ const binaryReference: Record<BinaryOp, (x: number, y: number) => number> = {
   max: Math.max,
   rsub: (x, y) => y - x,
   rdiv: (x, y) => y / x,
+  softcap: (x, y) => y * Math.tanh(x / y),
 };
 const ops = Object.keys(binaryReference) as BinaryOp[];
 const floats = [float32, float16, bfloat16];

@@ -1,4 +1,4 @@
-// binary: out[i] = op(a[i], b[i]) with broadcasting; op is add, sub, mul, div, min or max, and b may be one number.
+// binary: out[i] = op(a[i], b[i]) with broadcasting; op is add, sub, mul, div, min, max or softcap, and b may be one number.
 //
 // out is contiguous; a and b are views of its shape, stride 0 where they repeat. Floats compute in float32 and round
 // once. The operation is a run-time argument: the same branch for the whole grid, some five instructions for a vector
@@ -12,7 +12,7 @@
 #include "../common/launch.cuh"
 
 // The codes of src/kernels/elementwise/elementwise.ts; RSUB and RDIV have their operands swapped, for `number - tensor`.
-enum BinaryOp { ADD, SUB, MUL, DIV, MIN, MAX, RSUB, RDIV };
+enum BinaryOp { ADD, SUB, MUL, DIV, MIN, MAX, RSUB, RDIV, SOFTCAP };
 // How an operand varies along one item.
 enum OperandKind { EACH, REPEATED, CONSTANT };
 
@@ -23,7 +23,7 @@ using compute_t = Compute::type;
 __device__ __forceinline__ compute_t smaller(compute_t x, compute_t y) { return x < y || x != x ? x : y; }
 __device__ __forceinline__ compute_t larger(compute_t x, compute_t y) { return x > y || x != x ? x : y; }
 
-// Integer division exists so that the switch is complete; launchers do not offer it.
+// Integer division and softcap exist so that the switch is complete; launchers do not offer them.
 __device__ __forceinline__ compute_t apply(int op, compute_t x, compute_t y) {
   switch (op) {
     case ADD: return x + y;
@@ -33,6 +33,7 @@ __device__ __forceinline__ compute_t apply(int op, compute_t x, compute_t y) {
     case MIN: return smaller(x, y);
     case MAX: return larger(x, y);
     case RSUB: return y - x;
+    case SOFTCAP: return compute_t(float(y) * tanhf(float(x) / float(y)));
     default: return y / x;
   }
 }

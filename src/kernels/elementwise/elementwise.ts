@@ -49,8 +49,8 @@ export const unaryKernel = defineKernel({
   targets: targetsOf,
 });
 
-/** Codes of the kernel; `rsub` and `rdiv` swap their operands. */
-const binaryOps = { add: 0, sub: 1, mul: 2, div: 3, min: 4, max: 5, rsub: 6, rdiv: 7 } as const;
+/** Codes of the kernel; `rsub` and `rdiv` swap their operands; `softcap` is b · tanh(a / b). */
+const binaryOps = { add: 0, sub: 1, mul: 2, div: 3, min: 4, max: 5, rsub: 6, rdiv: 7, softcap: 8 } as const;
 export type BinaryOp = keyof typeof binaryOps;
 
 const unaryOps = {

@@ -12,13 +12,13 @@ export const rmsNormKernel = defineKernel({
   args: {
     out: "ptr",
     x: "ptr",
-    residual: "ptr",
+    addend: "ptr",
     weight: "ptr",
     outStride: "i64",
     outHeadStride: "i64",
     xStride: "i64",
     xHeadStride: "i64",
-    residualStride: "i64",
+    addendStride: "i64",
     rows: "i32",
     heads: "i32",
     cols: "i32",
@@ -30,15 +30,12 @@ export const rmsNormKernel = defineKernel({
 });
 
 export interface RmsNormArgs {
-  /** [R, heads, C]; may be `x`, with the same strides, or `residual`'s neighbour, but not `residual`. */
+  /** [R, heads, C]; may be `x` or `addend`, with the same strides. */
   readonly out: DevicePtr;
   /** [R, heads, C]. */
   readonly x: DevicePtr;
-  /**
-   * [R, C], only with heads = 1: replaced by residual + x, rounded once to the dtype; the norm is taken of the
-   * unrounded float32 sum.
-   */
-  readonly residual?: DevicePtr;
+  /** [R, C], only with heads = 1: added to the result before that is rounded. */
+  readonly addend?: DevicePtr;
   /** [C]. */
   readonly weight: DevicePtr;
   readonly rows: number;
@@ -48,7 +45,7 @@ export interface RmsNormArgs {
   /** Elements from one row to the next; default heads * C. */
   readonly xStride?: number;
   readonly outStride?: number;
-  readonly residualStride?: number;
+  readonly addendStride?: number;
   /** Elements from one head of a row to the next; default C. */
   readonly xHeadStride?: number;
   readonly outHeadStride?: number;
@@ -59,8 +56,8 @@ export interface RmsNormArgs {
 }
 
 /**
- * out = h * rsqrt(mean(h²) + eps) * (weight + weightOffset) over the last dimension, with h = x, or with `residual`
- * h = residual + x, which replaces the residual. Float32 inside, rounded once. Source: arXiv 1910.07467.
+ * out = x * rsqrt(mean(x²) + eps) * (weight + weightOffset) over the last dimension, plus `addend` where there is one.
+ * Float32 inside, rounded once. Source: arXiv 1910.07467.
  */
 export function rmsNorm(stream: Stream, p: RmsNormArgs): void {
   const heads = p.heads ?? 1;
@@ -76,13 +73,13 @@ export function rmsNorm(stream: Stream, p: RmsNormArgs): void {
     {
       out: p.out,
       x: p.x,
-      residual: p.residual ?? nullPtr,
+      addend: p.addend ?? nullPtr,
       weight: p.weight,
       outStride: BigInt(p.outStride ?? rowLength),
       outHeadStride: BigInt(p.outHeadStride ?? p.cols),
       xStride: BigInt(p.xStride ?? rowLength),
       xHeadStride: BigInt(p.xHeadStride ?? p.cols),
-      residualStride: BigInt(p.residualStride ?? rowLength),
+      addendStride: BigInt(p.addendStride ?? rowLength),
       rows: p.rows,
       heads,
       cols: p.cols,
