@@ -21,6 +21,8 @@ export const settings = {
   useCublasLt: () => process.env.LLCUDA_CUBLASLT !== "0",
   /** LLCUDA_MEMORY_LIMIT: the most bytes that the memory pool of a device may hold. */
   memoryLimitBytes: () => (process.env.LLCUDA_MEMORY_LIMIT ? Number(process.env.LLCUDA_MEMORY_LIMIT) : undefined),
+  /** LLCUDA_SIM_CHECK=1: software devices watch kernels for wrong accesses, races and barriers. */
+  simChecks: () => process.env.LLCUDA_SIM_CHECK === "1",
   /** LLCUDA_DEBUG=1: report device memory that was freed by the garbage collector instead of by `dispose()`. */
   debug: () => process.env.LLCUDA_DEBUG === "1",
 } as const;

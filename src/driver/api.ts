@@ -124,8 +124,12 @@ export interface DriverApi {
   /** Lets the current context read and write the memory of `peer`; a second call does nothing. */
   enablePeerAccess(peer: ContextHandle): void;
 
-  /** Throws OutOfMemoryError. */
-  allocate(bytes: number): DevicePtr;
+  /**
+   * True where the device checks accesses: memory pools then take every buffer from it separately, and in its own size.
+   */
+  readonly separateAllocations?: boolean;
+  /** `tag` names the owner in the device's reports, where it makes any. Throws OutOfMemoryError. */
+  allocate(bytes: number, tag?: string): DevicePtr;
   free(ptr: DevicePtr): void;
   /** Page-locked host memory, mapped into the device's address space. Throws OutOfMemoryError. */
   allocateHost(bytes: number): HostBlock;

@@ -25,6 +25,8 @@ export class CachingPool implements MemoryPool {
   readonly #memory: DeviceMemory;
   readonly #device: Device;
   readonly #forGraphs: boolean;
+  /** Every buffer has a segment of its own, which no other gets after it. */
+  readonly #separate: boolean;
   readonly #segments = new Set<Segment>();
   readonly #free = new Map<Stream, Record<SegmentKind, FreeList>>();
   readonly #live = new Set<Lease>();
@@ -46,6 +48,7 @@ export class CachingPool implements MemoryPool {
     this.#memory = memory;
     this.#device = memory.device;
     this.#forGraphs = options.forGraphs ?? false;
+    this.#separate = memory.device.api.separateAllocations ?? false;
     this.#pending = new PendingBlocks(memory.device);
     memory.register(this);
   }
@@ -169,6 +172,7 @@ export class CachingPool implements MemoryPool {
 
   #obtainBlock(bytes: number, stream: Stream, tag: string): Block {
     for (const block of this.#pending.collect()) this.#reclaim(block);
+    if (this.#separate) return this.#obtainOwn(bytes, stream, tag);
     const wanted = blockBytesFor(bytes);
     let block = this.#findBlock(wanted, stream) ?? this.#growBy(wanted, stream);
     if (!block && !this.#device.capturing) {
@@ -189,16 +193,34 @@ export class CachingPool implements MemoryPool {
 
   #growBy(wanted: number, stream: Stream): Block | undefined {
     const { preferred, least } = segmentBytesFor(wanted);
-    for (const bytes of preferred === least ? [least] : [preferred, least]) {
-      const ptr = this.#memory.obtain(bytes);
-      if (ptr === undefined) continue;
-      const segment: Segment = { ptr, bytes, kind: segmentKindFor(wanted), order: this.#segmentsMade++, stream };
-      this.#segments.add(segment);
-      this.#reservedBytes += bytes;
-      this.#peakReservedBytes = Math.max(this.#peakReservedBytes, this.#reservedBytes);
-      return wholeBlock(segment);
+    const kind = segmentKindFor(wanted);
+    return (
+      this.#addSegment(preferred, kind, stream) ??
+      (least < preferred ? this.#addSegment(least, kind, stream) : undefined)
+    );
+  }
+
+  /** A segment of just this buffer's size. */
+  #obtainOwn(bytes: number, stream: Stream, tag: string): Block {
+    const kind = segmentKindFor(bytes);
+    let block = this.#addSegment(bytes, kind, stream, tag);
+    if (!block && !this.#device.capturing) {
+      this.#retries++;
+      this.#memory.trimAll();
+      block = this.#addSegment(bytes, kind, stream, tag);
     }
-    return undefined;
+    if (!block) throw this.#outOfMemory(bytes, tag);
+    return block;
+  }
+
+  #addSegment(bytes: number, kind: SegmentKind, stream: Stream, tag?: string): Block | undefined {
+    const ptr = this.#memory.obtain(bytes, tag);
+    if (ptr === undefined) return undefined;
+    const segment: Segment = { ptr, bytes, kind, order: this.#segmentsMade++, stream };
+    this.#segments.add(segment);
+    this.#reservedBytes += bytes;
+    this.#peakReservedBytes = Math.max(this.#peakReservedBytes, this.#reservedBytes);
+    return wholeBlock(segment);
   }
 
   /** A field, not a method, so that buffers hold a function and not the pool's insides. */
@@ -246,6 +268,8 @@ export class CachingPool implements MemoryPool {
     } else {
       list.add(block);
     }
+    // So that a later use is found out; what graphs may write to stays.
+    if (this.#separate && !this.#captured && !this.#device.capturing) this.#dropSegment(block);
   }
 
   #dropSegment(block: Block): void {

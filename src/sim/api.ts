@@ -16,14 +16,20 @@ export class SimApi implements api.DriverApi {
   #lastHandle = 0x1000n;
   readonly #newHandle = (): bigint => ++this.#lastHandle;
   readonly #host = new HostMemory();
-  readonly #devices: readonly SimDevice[] = Array.from(
-    { length: simTargets.length * devicesPerTarget },
-    (_, i) => new SimDevice(i, this.#host),
-  );
+  readonly #devices: readonly SimDevice[];
   readonly #streams = new SimStreams(this.#newHandle);
   readonly #modules = new SimModules(this.#newHandle);
   readonly #retained = new Map<number, number>();
   #current: SimDevice | undefined;
+  /** Every buffer is to be an allocation of its own, so that accesses beside it are found out. */
+  readonly separateAllocations: boolean;
+
+  /** `checks`: watch kernels for wrong accesses, races and barriers, see docs/sim.md. */
+  constructor(options: { readonly checks: boolean }) {
+    this.separateAllocations = options.checks;
+    const count = simTargets.length * devicesPerTarget;
+    this.#devices = Array.from({ length: count }, (_, i) => new SimDevice(i, this.#host, options.checks));
+  }
 
   driverVersion(): number {
     return 13000;
@@ -83,10 +89,10 @@ export class SimApi implements api.DriverApi {
     own.peers.add(other);
   }
 
-  allocate(bytes: number): api.DevicePtr {
+  allocate(bytes: number, tag?: string): api.DevicePtr {
     const device = this.#active("cuMemAlloc_v2");
     if (!(bytes > 0)) throw simError("cuMemAlloc_v2", "CUDA_ERROR_INVALID_VALUE", `${bytes} bytes`);
-    return device.allocate(bytes);
+    return device.allocate(bytes, tag);
   }
 
   free(ptr: api.DevicePtr): void {
@@ -119,7 +125,7 @@ export class SimApi implements api.DriverApi {
     const source = hostBytes(src, srcOffset, bytes, symbol);
     // Pinned memory is read when the copy runs, which a graph may do often; other memory before the call returns.
     const data = this.#host.has(src) ? source : source.slice();
-    this.#submit(stream, symbol, () => device.bytes(dst, bytes, symbol).set(data));
+    this.#submit(stream, symbol, () => device.writable(dst, bytes, symbol).set(data));
   }
 
   copyToHost(dst: api.HostBlock, dstOffset: number, src: api.DevicePtr, bytes: number, stream: api.StreamHandle): void {
@@ -132,8 +138,8 @@ export class SimApi implements api.DriverApi {
   copyOnDevice(dst: api.DevicePtr, src: api.DevicePtr, bytes: number, stream: api.StreamHandle): void {
     const symbol = "cuMemcpyDtoDAsync_v2";
     const device = this.#active(symbol);
-    const of = (ptr: api.DevicePtr) => this.#holder(ptr, device).bytes(ptr, bytes, symbol);
-    this.#submit(stream, symbol, () => of(dst).set(of(src)));
+    const holder = (ptr: api.DevicePtr) => this.#holder(ptr, device);
+    this.#submit(stream, symbol, () => holder(dst).copy(dst, holder(src), src, bytes, symbol));
   }
 
   copyPeer(
@@ -147,13 +153,13 @@ export class SimApi implements api.DriverApi {
     const symbol = "cuMemcpyPeerAsync";
     const to = this.#ofContext(dstContext, symbol);
     const from = this.#ofContext(srcContext, symbol);
-    this.#submit(stream, symbol, () => to.bytes(dst, bytes, symbol).set(from.bytes(src, bytes, symbol)));
+    this.#submit(stream, symbol, () => to.copy(dst, from, src, bytes, symbol));
   }
 
   fill8(dst: api.DevicePtr, value: number, count: number, stream: api.StreamHandle): void {
     const symbol = "cuMemsetD8Async";
     const device = this.#active(symbol);
-    this.#submit(stream, symbol, () => device.bytes(dst, count, symbol).fill(value));
+    this.#submit(stream, symbol, () => device.writable(dst, count, symbol).fill(value));
   }
 
   fill32(dst: api.DevicePtr, value: number, count: number, stream: api.StreamHandle): void {
@@ -162,7 +168,7 @@ export class SimApi implements api.DriverApi {
     if (dst % 4n !== 0n)
       throw simError(symbol, "CUDA_ERROR_INVALID_VALUE", `0x${dst.toString(16)} is not a multiple of 4`);
     this.#submit(stream, symbol, () => {
-      const { buffer, byteOffset } = device.bytes(dst, 4 * count, symbol);
+      const { buffer, byteOffset } = device.writable(dst, 4 * count, symbol);
       new Uint32Array(buffer, byteOffset, count).fill(value);
     });
   }

@@ -1,13 +1,24 @@
 import { DeviceError } from "../base/errors.ts";
+import { settings } from "../base/settings.ts";
 import { Device } from "../driver/device.ts";
 import type { DeviceListing, DeviceProvider } from "../driver/provider.ts";
 import { SimApi } from "./api.ts";
 import { defaultSimTarget, devicesPerTarget, simTargets } from "./device/targets.ts";
 
+export interface SimOptions {
+  /** Watch kernels for wrong accesses, races and barriers, see docs/sim.md. By default what LLCUDA_SIM_CHECK says. */
+  readonly checks?: boolean;
+}
+
 /** Software devices: `sim`, `sim:sm_60`, and `sim:sm_60:1` for another of the same architecture. */
 export class SimProvider implements DeviceProvider {
   readonly kind = "sim";
+  readonly #checks: boolean | undefined;
   #api: SimApi | undefined;
+
+  constructor({ checks }: SimOptions = {}) {
+    this.#checks = checks;
+  }
 
   resolve(detail: string): string {
     const [target = "", index = "0"] = detail === "" ? [defaultSimTarget] : detail.split(":");
@@ -21,7 +32,7 @@ export class SimProvider implements DeviceProvider {
   }
 
   open(name: string): Device {
-    this.#api ??= new SimApi();
+    this.#api ??= new SimApi({ checks: this.#checks ?? settings.simChecks() });
     const [, target = "", index = "0"] = name.split(":");
     return new Device(this.#api, Number(index) * simTargets.length + simTargets.indexOf(target), name);
   }

@@ -76,11 +76,11 @@ export class DeviceMemory {
   }
 
   /** Memory from the driver, or undefined when there is none or the limit forbids it. */
-  obtain(bytes: number): DevicePtr | undefined {
+  obtain(bytes: number, tag?: string): DevicePtr | undefined {
     if (this.#limitBytes !== undefined && this.#reservedBytes + bytes > this.#limitBytes) return undefined;
     this.device.makeCurrent();
     try {
-      const ptr = this.device.api.allocate(bytes);
+      const ptr = this.device.api.allocate(bytes, tag);
       this.#reservedBytes += bytes;
       return ptr;
     } catch (error) {

@@ -1,5 +1,6 @@
-import { localWindow, memoryMap, sharedWindow } from "../memory-map.ts";
+import { memoryMap } from "../memory-map.ts";
 import type { Operand, StateSpace } from "../ptx/ast.ts";
+import { type AccessKind, packAccess } from "./access.ts";
 import { type LaneEmitter, u32, u64 } from "./lane.ts";
 
 type AddressOperand = Extract<Operand, { kind: "address" }>;
@@ -26,17 +27,37 @@ function addressOperand(g: LaneEmitter, operand: number): AddressOperand {
  * Leaves the linear address (i32) of an access of `bytes` bytes, a power of two, and returns what the load or store must
  * add to it. Misaligned accesses and those outside of the space call out, which throws unless the address is generic
  * or another device's. Alignment and bound are one comparison: rotating the address right by log2(bytes) makes what was
- * misaligned huge.
+ * misaligned huge. Code with checks reports the access as one of `kind`, where that is given.
  */
-export function pushAddress(g: LaneEmitter, operand: number, space: AccessSpace, bytes: number): number {
+export function pushAddress(
+  g: LaneEmitter,
+  operand: number,
+  space: AccessSpace,
+  bytes: number,
+  kind: AccessKind | undefined,
+): number {
   const address = addressOperand(g, operand);
-  if (space === "global") {
-    pushGlobal(g, address, bytes);
-    return 0;
-  }
   if (space === "param") return pushParameter(g, address);
-  pushWindow(g, address, space, bytes);
-  return space === "shared" ? memoryMap.shared : 0;
+  if (space === "global") pushGlobal(g, address, bytes);
+  else pushWindow(g, address, space, bytes);
+  const offset = space === "shared" ? memoryMap.shared : 0;
+  if (g.context.checked && kind) {
+    g.c.temp("i32", (x) => {
+      g.c.tee(x);
+      observeAccess(g, x, offset, () => g.c.i32(packAccess(kind, bytes)));
+    });
+  }
+  return offset;
+}
+
+/** Reports an access at a local's linear address plus `offset` to the checks; `pushAccess` leaves what packAccess makes. */
+export function observeAccess(g: LaneEmitter, address: number, offset: number, pushAccess: () => void): void {
+  const { c } = g;
+  c.get(address);
+  if (offset !== 0) c.i32(offset).op("i32_add");
+  pushAccess();
+  c.i32(g.site()).get(g.locals.lane);
+  g.call("check");
 }
 
 function log2(bytes: number): number {
@@ -55,10 +76,6 @@ function pushGlobal(g: LaneEmitter, { base, offset }: AddressOperand, bytes: num
     } else {
       const known = base ? context.symbolAddress(base.variable) : 0n;
       c.i64(known + BigInt(offset) - context.deviceBase).set(x);
-    }
-    if (context.checked) {
-      c.get(x).i64(context.deviceBase).op("i64_add").i32(g.site()).get(locals.lane);
-      g.call("check");
     }
     c.get(x);
     if (shift > 0) c.i64(BigInt(shift)).op("i64_rotr");
@@ -85,16 +102,7 @@ function pushWindow(g: LaneEmitter, { base, offset }: AddressOperand, space: "sh
       g.push({ kind: "register", register: base.register }, u32);
       if (offset !== 0) c.i32(offset).op("i32_add");
     } else c.i32(Number(base ? context.symbolAddress(base.variable) : 0n) + offset);
-    c.set(x);
-    if (context.checked) {
-      c.get(x)
-        .op("i64_extend_i32_u")
-        .i64(space === "shared" ? sharedWindow : localWindow)
-        .op("i64_add");
-      c.i32(g.site()).get(locals.lane);
-      g.call("check");
-    }
-    c.get(x);
+    c.tee(x);
     if (shift > 0) c.i32(shift).op("i32_rotr");
     if (space === "shared") c.get(locals.sharedLimits[shift]!);
     else c.i32((context.localBytes + 15) >>> shift);

@@ -7,8 +7,12 @@ export const imports = [
   { name: "resolve", parameters: ["i64", "i32", "i32", "i32"], result: "i32" },
   // An access outside of shared, local or parameter memory: throws.
   { name: "fault", parameters: ["i32", "i32", "i32"], result: undefined },
-  // A checked access: (address, site, lane), see CheckedMemory.
-  { name: "check", parameters: ["i64", "i32", "i32"], result: undefined },
+  // Only in code compiled with checks: an access about to happen (linear address, packAccess, site, lane).
+  { name: "check", parameters: ["i32", "i32", "i32", "i32"], result: undefined },
+  // Only with checks: cp.async groups (-1 to commit, else how many may stay under way; lane).
+  { name: "copies", parameters: ["i32", "i32"], result: undefined },
+  // Only with checks: all lanes of the running warp are about to do this collective instruction.
+  { name: "meet", parameters: ["i32"], result: undefined },
   { name: "trap", parameters: ["i32", "i32"], result: undefined },
   { name: "fma64", parameters: ["f64", "f64", "f64"], result: "f64" },
   { name: "lg2", parameters: ["f64"], result: "f64" },

@@ -5,13 +5,13 @@ import { encodeModule } from "../wasm/module.ts";
 import { BitSet } from "./bits.ts";
 import { registersOf } from "./effects.ts";
 import { cutFragments } from "./fragments.ts";
-import { helperFunctions, imports } from "./helpers.ts";
+import { functionIndex, helperFunctions, imports } from "./helpers.ts";
 import { type KernelContext, registerType } from "./lane.ts";
 import { analyzeLiveness } from "./liveness.ts";
 import { type MatrixProduct, matrixProductCode, matrixProductOf } from "./matrix-product.ts";
 import { type Homes, type KernelPlan, regionFunction } from "./region-code.ts";
 import { splitRegions } from "./regions.ts";
-import { collectiveWriter } from "./warp-collectives.ts";
+import { type CollectiveWriter, collectiveWriter } from "./warp-collectives.ts";
 import { warpFunction } from "./warp-function.ts";
 
 /** An instruction that lanes do together, and the fragment behind it. */
@@ -40,6 +40,7 @@ export interface CompileOptions {
   readonly deviceBase: bigint;
   /** Device addresses of the module's global and constant variables. */
   readonly globalAddress: (variable: Variable) => bigint;
+  /** The code reports its accesses and collective instructions, see KernelChecks. */
   readonly checked: boolean;
   /** Whether the memory is one that threads share. */
   readonly shared: boolean;
@@ -115,10 +116,13 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
   const matrixFunction = (product: MatrixProduct): number =>
     imports.length + before.length - products.length + products.indexOf(product);
   const regionFunctions = regions.map((_, r) => imports.length + before.length + r);
-  const warpCollectives = collectives.map(({ instruction, next, follower }) => ({
-    next: follower === undefined ? next : waiting + follower,
-    write: collectiveWriter({ instruction, homes, matrixFunction }),
-  }));
+  const warpCollectives = collectives.map(({ instruction, next, follower }, number) => {
+    const write = collectiveWriter({ instruction, homes, matrixFunction });
+    return {
+      next: follower === undefined ? next : waiting + follower,
+      write: write && options.checked ? watchedWriter(instruction, number, write) : write,
+    };
+  });
   const functions = [
     ...before.map((code) => ({ code })),
     ...regions.map((region, r) => ({ code: regionFunction(region, plan), exportName: `r${r}` })),
@@ -134,6 +138,22 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     homes,
     warpBytes,
     sites,
+  };
+}
+
+/** The same, telling the checks; undefined for an instruction whose accesses they must see, which JavaScript does then. */
+function watchedWriter(
+  { name }: Instruction,
+  number: number,
+  { mask, run }: CollectiveWriter,
+): CollectiveWriter | undefined {
+  if (name === "ldmatrix") return undefined;
+  return {
+    mask,
+    run: (c, locals, exit) => {
+      c.i32(number).call(functionIndex("meet"));
+      run(c, locals, exit);
+    },
   };
 }
 

@@ -2,7 +2,8 @@ import { localWindow, sharedWindow } from "../memory-map.ts";
 import type { Operand } from "../ptx/ast.ts";
 import type { PtxType } from "../ptx/types.ts";
 import type { Opcode } from "../wasm/opcodes.ts";
-import { pushAddress, spaceOf } from "./addresses.ts";
+import { packAccess } from "./access.ts";
+import { observeAccess, pushAddress, spaceOf } from "./addresses.ts";
 import type { Emitters } from "./emitters.ts";
 import { narrowHalf, widenHalf } from "./floats.ts";
 import { integerOp } from "./integers.ts";
@@ -37,7 +38,7 @@ function load(g: LaneEmitter): void {
   const items = elements(g, g.operand(0), length);
   const bytes = type.bytes * length;
   if (bytes > 16) g.unsupported();
-  const offset = pushAddress(g, 1, spaceOf(g), bytes);
+  const offset = pushAddress(g, 1, spaceOf(g), bytes, "read");
   c.temp("i32", (address) => {
     c.set(address);
     items.forEach((item, i) => {
@@ -54,7 +55,7 @@ function store(g: LaneEmitter): void {
   const items = elements(g, g.operand(1), length);
   const bytes = type.bytes * length;
   if (bytes > 16) g.unsupported();
-  const offset = pushAddress(g, 0, spaceOf(g), bytes);
+  const offset = pushAddress(g, 0, spaceOf(g), bytes, "write");
   c.temp("i32", (address) => {
     c.set(address);
     items.forEach((item, i) => {
@@ -157,7 +158,7 @@ function atomic(hasResult: boolean): (g: LaneEmitter) => void {
     const name = g.instruction.modifiers.find((m) => atomicNames.has(m)) ?? g.unsupported();
     if (vectorLength(g) !== 1) g.unsupported();
     const at = hasResult ? 1 : 0;
-    const offset = pushAddress(g, at, spaceOf(g), type.bytes);
+    const offset = pushAddress(g, at, spaceOf(g), type.bytes, "atomic");
     c.temp("i32", (address) =>
       c.temp(type.value, (old) => {
         c.tee(address).memory(loadOp(type), offset).set(old);
@@ -180,7 +181,10 @@ function copyAsync(g: LaneEmitter): void {
   const { c } = g;
   const { modifiers, operands } = g.instruction;
   if (modifiers[0] !== "async" || modifiers.includes("bulk") || modifiers.includes("mbarrier")) g.unsupported();
-  if (modifiers.some((m) => m.startsWith("commit_group") || m.startsWith("wait_"))) return;
+  if (modifiers.some((m) => m.startsWith("commit_group") || m.startsWith("wait_"))) {
+    if (g.context.checked) orderCopies(g);
+    return;
+  }
   const size = operands[2];
   if (size?.kind !== "integer") g.unsupported("the copy size must be a constant");
   const bytes = Number(size.value);
@@ -188,7 +192,7 @@ function copyAsync(g: LaneEmitter): void {
   const wide = bytes >= 8;
   const words = Array.from({ length: bytes / (wide ? 8 : 4) }, (_, i) => i * (wide ? 8 : 4));
   const [loadWord, storeWord] = wide ? (["i64_load", "i64_store"] as const) : (["i32_load", "i32_store"] as const);
-  const offset = pushAddress(g, 0, "shared", bytes);
+  const offset = pushAddress(g, 0, "shared", bytes, "asyncWrite");
   c.temp("i32", (to) =>
     c.temp("i32", (count) =>
       c.temp("i32", (from) => {
@@ -200,7 +204,7 @@ function copyAsync(g: LaneEmitter): void {
         } else if (source) g.push(source, u32).set(count);
         else c.i32(bytes).set(count);
         c.get(count).i32(bytes).op("i32_ge_u").block("if");
-        pushAddress(g, 1, "global", bytes);
+        pushAddress(g, 1, "global", bytes, "read");
         c.set(from);
         for (const at of words)
           c.get(to)
@@ -215,8 +219,11 @@ function copyAsync(g: LaneEmitter): void {
           c.memory(storeWord, offset + at);
         }
         c.get(count).block("if");
-        pushAddress(g, 1, "global", bytes);
+        pushAddress(g, 1, "global", bytes, undefined);
         c.set(from);
+        if (g.context.checked) {
+          observeAccess(g, from, 0, () => c.get(count).i32(packAccess("read", 0)).op("i32_or"));
+        }
         c.block("loop").get(count).i32(1).op("i32_sub").set(count);
         c.get(to).get(count).op("i32_add").get(from).get(count).op("i32_add").memory("i32_load8_u");
         c.memory("i32_store8", offset).get(count).brIf(0).end();
@@ -224,6 +231,21 @@ function copyAsync(g: LaneEmitter): void {
       }),
     ),
   );
+}
+
+/** Tells the checks that a group of copies ends, and which ones the thread has waited for. */
+function orderCopies(g: LaneEmitter): void {
+  const { c, locals } = g;
+  const [operand] = g.instruction.operands;
+  const newest = operand?.kind === "integer" ? Number(operand.value) : 0;
+  if (!g.has("wait_group")) {
+    c.i32(-1).get(locals.lane);
+    g.call("copies");
+  }
+  if (!g.has("commit_group")) {
+    c.i32(newest).get(locals.lane);
+    g.call("copies");
+  }
 }
 
 /** Between generic addresses and those of a state space. Global addresses are generic ones. */

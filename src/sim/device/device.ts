@@ -1,9 +1,14 @@
 import { OutOfMemoryError } from "../../base/errors.ts";
 import type { DevicePtr, LaunchShape } from "../../driver/api.ts";
+import { DeviceShadow } from "../check/device-shadow.ts";
+import type { CheckedMemory } from "../check/kernel-checks.ts";
+import { SharedShadow } from "../check/shared-shadow.ts";
+import { describeDistance } from "../check/shared-variables.ts";
+import { ThreadOrder } from "../check/thread-order.ts";
 import { deviceBase, memoryMap } from "../memory-map.ts";
 import type { KernelHost, KernelInstance } from "../run/launch.ts";
 import { LinearMemory } from "../run/views.ts";
-import { type Allocation, Arena } from "./arena.ts";
+import { type Allocation, Arena, checkedArena } from "./arena.ts";
 import { simError } from "./errors.ts";
 import type { HostMemory } from "./host-memory.ts";
 
@@ -14,21 +19,26 @@ interface Mirror {
   readonly begin: bigint;
   readonly copy: Allocation;
   readonly source: () => Uint8Array;
+  /** The device it belongs to, and where there. */
+  readonly peer: { readonly device: SimDevice; readonly offset: number } | undefined;
 }
 
 /** One simulated GPU: its memory, and the running of kernels in it. */
 export class SimDevice implements KernelHost {
   readonly ordinal: number;
   readonly deviceBase: bigint;
-  readonly checkAccess = undefined;
+  /** Kernels are watched, see docs/sim.md. */
+  readonly checks: boolean;
   /** Devices whose memory kernels here may use. */
   readonly peers = new Set<SimDevice>();
   readonly #host: HostMemory;
   readonly #mirrors: Mirror[] = [];
   #memory: LinearMemory | undefined;
   #arena: Arena | undefined;
+  #checked: CheckedMemory | undefined;
 
-  constructor(ordinal: number, host: HostMemory) {
+  constructor(ordinal: number, host: HostMemory, checks = false) {
+    this.checks = checks;
     this.ordinal = ordinal;
     this.deviceBase = deviceBase(ordinal);
     this.#host = host;
@@ -48,12 +58,22 @@ export class SimDevice implements KernelHost {
   }
 
   get arena(): Arena {
-    this.#arena ??= new Arena(this.memory, totalBytes);
+    this.#arena ??= new Arena(this.memory, totalBytes, this.checked && checkedArena(this.checked.device));
     return this.#arena;
   }
 
+  get checked(): CheckedMemory | undefined {
+    if (!this.checks) return undefined;
+    this.#checked ??= {
+      device: new DeviceShadow(),
+      shared: new SharedShadow(new ThreadOrder()),
+      describe: (offset) => this.#describeOffset(offset),
+    };
+    return this.#checked;
+  }
+
   allocate(bytes: number, what = "device memory"): DevicePtr {
-    const allocation = this.arena.allocate(bytes);
+    const allocation = this.arena.allocate(bytes, what);
     if (allocation) return (this.deviceBase + BigInt(allocation.offset)) as DevicePtr;
     throw new OutOfMemoryError(
       `sim: ${bytes} bytes of ${what} wanted, ${this.freeBytes} of ${totalBytes} are free`,
@@ -77,6 +97,24 @@ export class SimDevice implements KernelHost {
     return this.memory.u8.subarray(offset, offset + bytes);
   }
 
+  /** The same, to be written to. */
+  writable(ptr: DevicePtr, bytes: number, symbol: string): Uint8Array {
+    const memory = this.bytes(ptr, bytes, symbol);
+    const offset = this.#offset(ptr);
+    if (offset !== undefined) this.checked?.device.write(offset, bytes);
+    return memory;
+  }
+
+  /** Copies from a device's memory, which may be this one's, or from pinned memory. */
+  copy(dst: DevicePtr, from: SimDevice, src: DevicePtr, bytes: number, symbol: string): void {
+    this.bytes(dst, bytes, symbol).set(from.bytes(src, bytes, symbol));
+    const [to, at] = [this.#offset(dst), from.#offset(src)];
+    if (to === undefined) return;
+    // What was never written stays so in the copy.
+    if (at !== undefined && from.checked) this.checked?.device.copy(to, from.checked.device, at, bytes);
+    else this.checked?.device.write(to, bytes);
+  }
+
   owns(ptr: bigint): boolean {
     return this.#offset(ptr) !== undefined;
   }
@@ -97,9 +135,11 @@ export class SimDevice implements KernelHost {
     try {
       kernel.run(shape, parameters);
     } finally {
-      for (const { copy, source } of this.#mirrors) {
+      for (const { copy, source, peer } of this.#mirrors) {
         source().set(this.memory.u8.subarray(copy.offset, copy.offset + copy.bytes));
-        this.arena.free(copy.offset);
+        if (peer && this.checked)
+          peer.device.checked?.device.copy(peer.offset, this.checked.device, copy.offset, copy.bytes);
+        this.arena.free(copy.offset, true);
       }
       this.#mirrors.length = 0;
     }
@@ -117,7 +157,7 @@ export class SimDevice implements KernelHost {
     const pinned = this.#host.find(address);
     if (pinned) {
       const { block, begin } = pinned;
-      return this.#addMirror(begin, block.buffer.byteLength, () => new Uint8Array(block.buffer));
+      return this.#addMirror(begin, block.buffer.byteLength, () => new Uint8Array(block.buffer), undefined);
     }
     for (const peer of this.peers) {
       const offset = peer.#offset(address);
@@ -125,15 +165,18 @@ export class SimDevice implements KernelHost {
       if (!allocation) continue;
       const begin = peer.deviceBase + BigInt(allocation.offset);
       const source = () => peer.memory.u8.subarray(allocation.offset, allocation.offset + allocation.bytes);
-      return this.#addMirror(begin, allocation.bytes, source);
+      return this.#addMirror(begin, allocation.bytes, source, { device: peer, offset: allocation.offset });
     }
     return undefined;
   }
 
-  #addMirror(begin: bigint, bytes: number, source: () => Uint8Array): Mirror {
-    const offset = Number(this.allocate(bytes, "memory shared with a kernel") - this.deviceBase);
-    const mirror = { begin, copy: { offset, bytes }, source };
+  #addMirror(begin: bigint, bytes: number, source: () => Uint8Array, peer: Mirror["peer"]): Mirror {
+    const what = peer ? "memory of a peer" : "pinned host memory";
+    const offset = Number(this.allocate(bytes, what) - this.deviceBase);
+    const mirror: Mirror = { begin, copy: { offset, bytes, what }, source, peer };
     this.memory.u8.set(source(), offset);
+    if (peer?.device.checked) this.checked?.device.copy(offset, peer.device.checked.device, peer.offset, bytes);
+    else this.checked?.device.write(offset, bytes);
     this.#mirrors.push(mirror);
     return mirror;
   }
@@ -142,14 +185,20 @@ export class SimDevice implements KernelHost {
     const offset = this.#offset(address);
     const nearest = offset === undefined ? undefined : this.arena.nearest(offset);
     if (offset === undefined || !nearest) return "is in no memory of this device";
-    const begin = `0x${(this.deviceBase + BigInt(nearest.offset)).toString(16)}`;
-    const away = offset - nearest.offset;
-    const where =
-      away < 0
-        ? `${-away} bytes before`
-        : away < nearest.bytes
-          ? `${away} bytes into`
-          : `${away - nearest.bytes} bytes behind`;
-    return `is ${where} the allocation of ${nearest.bytes} bytes at ${begin}`;
+    return `is ${this.#describeOffset(offset).where}`;
+  }
+
+  /** The address that kernels know an offset of linear memory by, and where it lies. */
+  #describeOffset(offset: number): { readonly address: bigint; readonly where: string } {
+    const freed = this.arena.findFreed(offset);
+    const near = freed ?? this.arena.nearest(offset);
+    const mirror = this.#mirrors.find(({ copy }) => copy.offset === near?.offset);
+    const base = mirror ? mirror.begin - BigInt(mirror.copy.offset) : this.deviceBase;
+    const address = base + BigInt(offset);
+    if (!near) return { address, where: "in no memory of this device" };
+    const begin = `0x${(base + BigInt(near.offset)).toString(16)}`;
+    const distance = describeDistance(offset - near.offset, near.bytes);
+    const range = `${near.bytes} bytes at ${begin} (${near.what})`;
+    return { address, where: freed ? `${distance} freed memory, ${range}` : `${distance} the allocation of ${range}` };
   }
 }

@@ -46,6 +46,7 @@ export class SimModules {
       globals = Number(device.allocate(ptx.globalBytes, `variables of ${name}`) - device.deviceBase);
       const { u8 } = device.memory;
       u8.fill(0, globals, globals + ptx.globalBytes);
+      device.checked?.device.write(globals, ptx.globalBytes);
       for (const { initial, offset } of ptx.variables) if (initial) u8.set(initial, globals + offset);
     }
     const handle = this.#handle() as ModuleHandle;
@@ -69,7 +70,7 @@ export class SimModules {
     const compiled = compileKernel(entry, ptx, {
       deviceBase: device.deviceBase,
       globalAddress: ({ offset }) => device.deviceBase + BigInt((globals ?? 0) + offset),
-      checked: false,
+      checked: device.checks,
       shared: false,
     });
     const fn = this.#handle() as FunctionHandle;

@@ -9,7 +9,7 @@ export function isBarrier({ name, modifiers }: Instruction): boolean {
   return (name === "bar" || name === "barrier") && !modifiers.includes("warp");
 }
 
-interface BarrierSite {
+export interface BarrierSite {
   readonly next: number;
   readonly instruction: Instruction;
   readonly kind: "sync" | "arrive" | "reduce";
@@ -21,10 +21,21 @@ interface BarrierSite {
   readonly result: number;
 }
 
-interface Arrival {
+export interface Arrival {
+  /** The warp's area. */
   readonly warp: number;
   readonly lane: number;
   readonly site: BarrierSite;
+}
+
+/** Is told what the barriers of a block order; throws for what is not allowed. */
+export interface BarrierWatch {
+  /** A thread of the warp with this area has arrived without waiting. */
+  arrive(id: number, area: number): void;
+  /** All live threads of the block have come to one barrier, and go on. */
+  passTogether(): void;
+  /** Those that wait go on; `whole` when they are all live threads of the block. */
+  pass(id: number, arrivals: readonly Arrival[], whole: boolean): void;
 }
 
 type Outcome = "done" | "released" | { readonly warp: number; readonly lane: number };
@@ -37,11 +48,13 @@ export class Barriers {
   readonly #sites = new Map<number, BarrierSite>();
   /** Threads that arrived without waiting, by barrier. */
   readonly #arrived = new Map<number, number>();
+  readonly #watch: BarrierWatch | undefined;
 
-  constructor(kernel: CompiledKernel, memory: LinearMemory, base: number) {
+  constructor(kernel: CompiledKernel, memory: LinearMemory, base: number, watch: BarrierWatch | undefined) {
     this.#kernel = kernel;
     this.#memory = memory;
     this.#base = base;
+    this.#watch = watch;
   }
 
   /** A block begins: nobody has arrived. */
@@ -65,6 +78,7 @@ export class Barriers {
     const { kind, threads, constantId, next } = this.#site(common - waiting);
     if (kind !== "sync" || threads || !constantId) return false;
     for (let w = 0; w < warps; w++) if (states[w] !== exited) states[w] = next;
+    this.#watch?.passTogether();
     return true;
   }
 
@@ -83,6 +97,7 @@ export class Barriers {
         const site = this.#site(state - waiting);
         const id = site.id(this.#memory, area, lane);
         if (site.kind === "arrive") {
+          this.#watch?.arrive(id, area);
           this.#arrived.set(id, (this.#arrived.get(id) ?? 0) + 1);
           i32[(area >>> 2) + lane] = site.next;
           moved = true;
@@ -99,6 +114,7 @@ export class Barriers {
       const wanted = site.threads?.(this.#memory, warp, lane) ?? live;
       if (arrivals.length + (this.#arrived.get(id) ?? 0) < wanted) continue;
       this.#arrived.delete(id);
+      this.#watch?.pass(id, arrivals, arrivals.length === live);
       this.#reduce(arrivals);
       for (const arrival of arrivals) i32[(arrival.warp >>> 2) + arrival.lane] = arrival.site.next;
       moved = true;

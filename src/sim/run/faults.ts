@@ -13,11 +13,15 @@ export function describePlace(
   instruction: Instruction,
   place: ThreadPlace | undefined,
 ): string {
-  const { source } = instruction;
+  const who = place ? ` block (${place.block}) thread (${place.thread})` : "";
+  return `${kernel}${who}, ${describeLine(module, instruction)}`;
+}
+
+/** `PTX line 120 (softmax.cu:41, ld.global.f32)`; without the source's line where the text has none. */
+export function describeLine(module: PtxModule, { source, line, text }: Instruction): string {
   const file = source && source.line > 0 ? module.files.get(source.file) : undefined;
   const where = file ? `${file}:${source!.line}, ` : "";
-  const who = place ? ` block (${place.block}) thread (${place.thread})` : "";
-  return `${kernel}${who}, PTX line ${instruction.line} (${where}${instruction.text})`;
+  return `PTX line ${line} (${where}${text})`;
 }
 
 const statuses = {

@@ -1,4 +1,6 @@
 import type { LaunchShape } from "../../driver/api.ts";
+import { type CheckedMemory, KernelChecks } from "../check/kernel-checks.ts";
+import { accessBytes } from "../compile/access.ts";
 import type { CompiledKernel } from "../compile/kernel.ts";
 import { dynamicSharedOffset } from "../compile/kernel.ts";
 import { exited, localWindow, memoryMap, sharedWindow, waiting, warpSlots, windowBytes } from "../memory-map.ts";
@@ -21,10 +23,8 @@ export interface KernelHost {
   foreign(address: bigint, bytes: number): number | undefined;
   /** Names the allocation that lies nearest to an address. */
   describeAddress(address: bigint): string;
-  /** Only with checks: throws for what is not allowed. Undefined without. */
-  readonly checkAccess:
-    | ((address: bigint, bytes: number, write: boolean, report: (detail: string) => never) => void)
-    | undefined;
+  /** Undefined without checks. */
+  readonly checked: CheckedMemory | undefined;
 }
 
 type RegionFunction = (warp: number, frames: number, entry: number) => number;
@@ -54,6 +54,7 @@ export class KernelInstance {
   readonly #regions: readonly RegionFunction[];
   readonly #runWhole: RegionFunction;
   readonly #collectives: readonly Collective[];
+  readonly #checks: KernelChecks | undefined;
   readonly #barriers: Barriers;
   /** Where all lanes of a warp are, or -1: their states in the warp's area say. Otherwise those are out of date. */
   #states = new Int32Array(32);
@@ -66,18 +67,20 @@ export class KernelInstance {
     this.#host = host;
     this.#base = executor * memoryMap.executorBytes;
     this.#warps = this.#base + memoryMap.warps;
-    this.#barriers = new Barriers(kernel, host.memory, this.#base);
+    this.#checks = host.checked && new KernelChecks(kernel, host.memory, this.#base, host.checked);
+    this.#barriers = new Barriers(kernel, host.memory, this.#base, this.#checks);
     const instance = new wasm.Instance(kernel.wasm, { env: this.#imports() });
     const count = Math.max(...kernel.regionOf) + 1;
     this.#regions = Array.from({ length: count }, (_, i) => instance.exports[`r${i}`] as RegionFunction);
     this.#runWhole = instance.exports.warp as RegionFunction;
-    this.#collectives = kernel.collectives.map(({ instruction, next, follower }) => {
+    this.#collectives = kernel.collectives.map(({ instruction, next, follower }, number) => {
       const resolve = (address: bigint, bytes: number): number => {
         const offset = address - host.deviceBase;
         if (offset >= 0n && offset < BigInt(host.memory.bytes)) return Number(offset);
         return this.#resolve(address, instruction, 0, 0, bytes);
       };
-      const reader = new OperandReader(instruction, this.#base, kernel.entry.name, kernel.homes, resolve);
+      const observe = this.#checks?.observer(number);
+      const reader = new OperandReader(instruction, this.#base, kernel.entry.name, kernel.homes, resolve, observe);
       if (isBarrier(instruction)) return { instruction, next, follower, run: undefined, mask: undefined };
       const make = warpOps[instruction.name] ?? matrixOps[instruction.name] ?? wmmaOps[instruction.name];
       const isWarpBarrier = instruction.name === "bar" || instruction.name === "barrier";
@@ -113,6 +116,7 @@ export class KernelInstance {
     memory.i32[(base + memoryMap.sharedBytes) >>> 2] = shared;
     memory.i32[(base + memoryMap.dynamicSharedBytes) >>> 2] = shape.sharedBytes;
     this.#writeThreads(block, threads, warps);
+    this.#checks?.begin(shape);
     const at = (base + memoryMap.blockIndex) >>> 2;
     for (let z = 0; z < grid[2]; z++) {
       for (let y = 0; y < grid[1]; y++) {
@@ -122,6 +126,7 @@ export class KernelInstance {
           i32[at + 1] = y;
           i32[at + 2] = z;
           this.#block = [x, y, z];
+          this.#checks?.beginBlock(this.#block);
           // What a block finds in shared memory is arbitrary: NaN in every float type.
           memory.u8.fill(0xff, base + memoryMap.shared, base + memoryMap.shared + shared);
           this.#runBlock(threads, warps, frameBytes);
@@ -185,6 +190,7 @@ export class KernelInstance {
    */
   #runWarp(area: number, frames: number, begin: number): number {
     this.#warp = area;
+    this.#checks?.enterWarp(area);
     const { memory } = this.#host;
     const { regionOf } = this.kernel;
     let state = begin;
@@ -261,7 +267,9 @@ export class KernelInstance {
   #collect(number: number, area: number, lanes: number): void {
     const collective = this.#collectives[number]!;
     try {
+      this.#checks?.meet(number, lanes);
       collective.run!(this.#host.memory, area, lanes);
+      this.#checks?.meet(number, lanes);
     } catch (cause) {
       if (!(cause instanceof MatrixFault)) throw cause;
       const name = (cause.address & 15) !== 0 ? "CUDA_ERROR_MISALIGNED_ADDRESS" : "CUDA_ERROR_ILLEGAL_ADDRESS";
@@ -315,13 +323,9 @@ export class KernelInstance {
           : `of shared memory ${this.#sharedRange(address, bytes)}`;
         throw kernelFault(name, `${this.#describe(instruction, lane)}: address ${address} ${range}`);
       },
-      check: (address: bigint, site: number, lane: number) => {
-        const instruction = sites[site]!;
-        const writes = instruction.name === "st" || instruction.name === "red" || instruction.name === "atom";
-        this.#host.checkAccess?.(BigInt.asUintN(64, address), accessBytes(instruction), writes, (detail) => {
-          throw kernelFault("CUDA_ERROR_ILLEGAL_ADDRESS", `${this.#describe(instruction, lane)}: ${detail}`);
-        });
-      },
+      check: this.#checks?.access ?? (() => {}),
+      copies: this.#checks?.copies ?? (() => {}),
+      meet: (number: number) => this.#checks?.meet(number, -1),
       trap: (site: number, lane: number) => {
         throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", `${this.#describe(sites[site]!, lane)}: the kernel trapped`);
       },
@@ -371,15 +375,6 @@ export class KernelInstance {
 
 function hex(mask: number): string {
   return `0x${(mask >>> 0).toString(16).padStart(8, "0")}`;
-}
-
-/** What an access instruction moves for one lane. */
-function accessBytes(instruction: Instruction): number {
-  if (instruction.name === "cp") return Number((instruction.operands[2] as { value: bigint }).value);
-  const vector = instruction.modifiers.find((m) => /^v[248]$/.test(m));
-  const type = instruction.modifiers.findLast((m) => /^[busf]\d+$|^bf?16/.test(m)) ?? "b32";
-  const bits = Number(/(\d+)(x2)?$/.exec(type)![1]) * (type.endsWith("x2") ? 2 : 1);
-  return (bits / 8) * (vector ? Number(vector.slice(1)) : 1);
 }
 
 /** The operand that names the lanes which take part. */

@@ -15,12 +15,14 @@ function moveMatrices(isLoad: boolean): (o: OperandReader) => CollectiveRun {
     const homes = o.homesOf(o.at(isLoad ? 0 : 1));
     const transposed = o.has("trans");
     const rows = new Int32Array(8 * homes.length);
+    const { observe } = o;
     return (memory, warp) => {
       const limit = memory.i32[(o.base + memoryMap.sharedBytes) >>> 2]!;
       for (let row = 0; row < rows.length; row++) {
         const at = read(memory, warp, row) + offset;
         if ((at & 15) !== 0 || at < 0 || at + 16 > limit) throw new MatrixFault(row, at);
         rows[row] = o.base + memoryMap.shared + at;
+        observe?.(rows[row]!, 16, row, !isLoad);
       }
       const { i32, u16 } = memory;
       for (let m = 0; m < homes.length; m++) {

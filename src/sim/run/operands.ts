@@ -10,6 +10,9 @@ export type Place =
 
 export type CollectiveRun = (memory: LinearMemory, warp: number, lanes: number) => void;
 
+/** Told of each access that a collective instruction is about to make, at a linear address, for one of its lanes. */
+export type AccessObserver = (address: number, bytes: number, lane: number, writes: boolean) => void;
+
 /** Reads the operands of collective instructions. */
 export class OperandReader {
   readonly instruction: Instruction;
@@ -19,6 +22,8 @@ export class OperandReader {
   readonly #homes: Homes;
   /** The linear address of a global or generic one. Throws when there is nothing. */
   readonly resolve: (address: bigint, bytes: number) => number;
+  /** Undefined without checks. */
+  readonly observe: AccessObserver | undefined;
 
   constructor(
     instruction: Instruction,
@@ -26,12 +31,14 @@ export class OperandReader {
     kernel: string,
     homes: Homes,
     resolve: (address: bigint, bytes: number) => number,
+    observe?: AccessObserver,
   ) {
     this.instruction = instruction;
     this.base = base;
     this.#kernel = kernel;
     this.#homes = homes;
     this.resolve = resolve;
+    this.observe = observe;
   }
 
   unsupported(why?: string): never {

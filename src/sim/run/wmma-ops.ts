@@ -54,6 +54,7 @@ function move(o: OperandReader): CollectiveRun {
   const stride = strideOperand ? o.reader(strideOperand) : () => (byRow ? columns : rows);
   const bytes = type.bits / 8;
   const perWord = 4 / bytes;
+  const { observe } = o;
 
   const begin = (memory: LinearMemory, warp: number): number => {
     if ("value" in place) return o.unsupported();
@@ -78,6 +79,7 @@ function move(o: OperandReader): CollectiveRun {
         const [row, column] =
           matrix === "b" ? [index % rows, Math.floor(index / rows)] : [Math.floor(index / columns), index % columns];
         const there = first + bytes * (byRow ? row * step + column : column * step + row);
+        observe?.(there, bytes, lane, !isLoad);
         const here = warp + homes[Math.floor(slot / perWord)]! + 4 * lane + bytes * (slot % perWord);
         for (let i = 0; i < bytes; i++) {
           if (isLoad) u8[here + i] = u8[there + i]!;

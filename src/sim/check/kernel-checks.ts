@@ -1,0 +1,193 @@
+import type { LaunchShape } from "../../driver/api.ts";
+import { accessBytes, accessKinds, unpackAccess } from "../compile/access.ts";
+import { type CompiledKernel, dynamicSharedOffset } from "../compile/kernel.ts";
+import { memoryMap, warpSlots } from "../memory-map.ts";
+import type { Arrival, BarrierWatch } from "../run/barriers.ts";
+import type { AccessObserver } from "../run/operands.ts";
+import type { LinearMemory } from "../run/views.ts";
+import type { DeviceShadow } from "./device-shadow.ts";
+import { CheckReport, type DescribeOffset } from "./report.ts";
+import type { SharedShadow } from "./shared-shadow.ts";
+import type { Release } from "./thread-order.ts";
+
+/** What a device with checks keeps about its memory. */
+export interface CheckedMemory {
+  readonly device: DeviceShadow;
+  readonly shared: SharedShadow;
+  readonly describe: DescribeOffset;
+}
+
+/**
+ * Watches the launches of one kernel: is told of every access and every synchronization, and throws CudaError for the
+ * first that is wrong. Instructions go by number: those of single lanes (the kernel's sites) first, then the collective
+ * ones; threads by their number in the block.
+ */
+export class KernelChecks implements BarrierWatch {
+  readonly #kernel: CompiledKernel;
+  readonly #linear: LinearMemory;
+  readonly #base: number;
+  readonly #memory: CheckedMemory;
+  readonly #report: CheckReport;
+  readonly #cellShift: number;
+  readonly #frameBytes: number;
+  #dynamicBegin = 0;
+  #dynamicEnd = 0;
+  #warp = 0;
+  /** By barrier and warp: the last `bar.arrive` since the barrier was complete. */
+  readonly #arrived = new Map<number, Map<number, Release>>();
+
+  /** `base`: where the executor's part of memory begins. */
+  constructor(kernel: CompiledKernel, linear: LinearMemory, base: number, memory: CheckedMemory) {
+    this.#kernel = kernel;
+    this.#linear = linear;
+    this.#base = base;
+    this.#memory = memory;
+    this.#report = new CheckReport(kernel, memory.describe);
+    this.#cellShift = 31 - Math.clz32(narrowestSharedAccess(kernel));
+    this.#frameBytes = (kernel.entry.localBytes + 15) & ~15;
+  }
+
+  begin(shape: LaunchShape): void {
+    this.#report.begin(shape);
+    this.#dynamicBegin = dynamicSharedOffset(this.#kernel.entry);
+    this.#dynamicEnd = this.#dynamicBegin + shape.sharedBytes;
+    this.#memory.shared.begin(this.#dynamicEnd, this.#cellShift);
+  }
+
+  beginBlock(block: readonly [number, number, number]): void {
+    this.#report.block = block;
+    this.#arrived.clear();
+    this.#memory.shared.beginBlock();
+  }
+
+  /** What is reported from here on is of the warp with this area. */
+  enterWarp(area: number): void {
+    this.#warp = this.#warpOf(area);
+  }
+
+  /** An access that a lane is about to make, as the compiled code reports it. */
+  readonly access = (address: number, packed: number, site: number, lane: number): void => {
+    const { kind, bytes } = unpackAccess(packed);
+    this.#access(address >>> 0, bytes, kind, site, lane);
+  };
+
+  /** A lane's cp.async.commit_group (-1), or its wait until at most `newest` groups are under way. */
+  readonly copies = (newest: number, lane: number): void => {
+    const thread = 32 * this.#warp + lane;
+    if (newest < 0) this.#memory.shared.commitCopies(thread);
+    else this.#memory.shared.waitForCopies(thread, newest);
+  };
+
+  /** Takes the accesses of collective instruction `number`. */
+  observer(number: number): AccessObserver {
+    const site = this.#kernel.sites.length + number;
+    return (address, bytes, lane, writes) => {
+      this.#access(address >>> 0, bytes, writes ? accessKinds.write : accessKinds.read, site, lane);
+    };
+  }
+
+  /** `lanes` of the running warp do a collective instruction: called before it, and after it where it accesses memory. */
+  meet(number: number, lanes: number): void {
+    this.settle();
+    if (!this.#kernel.collectives[number]!.instruction.modifiers.includes("sync")) return;
+    this.#memory.shared.order.meet({ warp: this.#warp, lanes, live: this.#live(this.#warp) });
+  }
+
+  /** The last write that was reported has happened. */
+  settle(): void {
+    const { shared } = this.#memory;
+    if (!shared.doubtful) return;
+    const race = shared.settle(this.#sharedMemory());
+    if (race) this.#report.shared(race.fault, { kind: accessKinds.write, ...race });
+  }
+
+  arrive(id: number, area: number): void {
+    const warp = this.#warpOf(area);
+    const releases = this.#arrived.get(id) ?? new Map<number, Release>();
+    releases.set(warp, this.#memory.shared.order.arrive(warp));
+    this.#arrived.set(id, releases);
+  }
+
+  passTogether(): void {
+    this.settle();
+    this.#memory.shared.order.pass([], [], true);
+  }
+
+  pass(id: number, arrivals: readonly Arrival[], whole: boolean): void {
+    this.settle();
+    const warps = new Map<number, number>();
+    for (const { warp: area, lane } of arrivals) {
+      const warp = this.#warpOf(area);
+      warps.set(warp, (warps.get(warp) ?? 0) | (1 << lane));
+    }
+    const waiting = [...warps].map(([warp, lanes]) => ({ warp, lanes, live: this.#live(warp) }));
+    const at = arrivals.map(({ warp, lane, site }) => ({
+      thread: 32 * this.#warpOf(warp) + lane,
+      instruction: site.instruction,
+      counted: site.threads !== undefined,
+    }));
+    this.#report.barrier(at, waiting);
+    this.#memory.shared.order.pass(waiting, [...(this.#arrived.get(id)?.values() ?? [])], whole);
+    this.#arrived.delete(id);
+  }
+
+  #access(address: number, bytes: number, kind: number, site: number, lane: number): void {
+    this.settle();
+    const own = { thread: 32 * this.#warp + lane, site, bytes, kind };
+    if (address >= memoryMap.heap) {
+      const fault = this.#memory.device.access(address, bytes, kind !== accessKinds.write, kind !== accessKinds.read);
+      if (fault) this.#report.device(fault, address, own);
+    } else if (address - this.#base >= memoryMap.locals) {
+      const offset = (address - this.#base - memoryMap.locals) % this.#frameBytes;
+      if (offset + bytes > this.#kernel.entry.localBytes) this.#report.local(offset, own);
+    } else this.#sharedAccess(address - this.#base - memoryMap.shared, own);
+  }
+
+  #sharedAccess(offset: number, own: { thread: number; site: number; bytes: number; kind: number }): void {
+    const { thread, site, bytes, kind } = own;
+    const end = offset + bytes;
+    const inStatic = end <= this.#kernel.entry.sharedBytes;
+    if (!inStatic && !(offset >= this.#dynamicBegin && end <= this.#dynamicEnd))
+      this.#report.outsideShared(offset, own);
+    const { shared } = this.#memory;
+    const fault =
+      kind === accessKinds.read
+        ? shared.read(offset, bytes, thread, site)
+        : kind === accessKinds.write
+          ? shared.write(this.#sharedMemory(), offset, bytes, thread, site)
+          : kind === accessKinds.atomic
+            ? shared.atomic(offset, bytes, thread, site)
+            : shared.copy(offset, bytes, thread, site);
+    if (fault) this.#report.shared(fault, own);
+  }
+
+  #sharedMemory(): Uint8Array {
+    const begin = this.#base + memoryMap.shared;
+    return this.#linear.u8.subarray(begin, begin + this.#dynamicEnd);
+  }
+
+  #warpOf(area: number): number {
+    return (area - this.#base - memoryMap.warps) / this.#kernel.warpBytes;
+  }
+
+  /** The lanes of a warp that have not exited. */
+  #live(warp: number): number {
+    const area = this.#base + memoryMap.warps + warp * this.#kernel.warpBytes;
+    return this.#linear.i32[(area + warpSlots.live) >>> 2]!;
+  }
+}
+
+/** The fewest bytes that an instruction of the kernel moves to or from shared memory. */
+function narrowestSharedAccess({ sites, collectives }: CompiledKernel): number {
+  let narrowest = 16;
+  const names = new Set(["ld", "st", "atom", "red", "cp"]);
+  for (const instruction of sites) {
+    const elsewhere = ["global", "local", "const", "param"].some((space) =>
+      instruction.modifiers.some((m) => m === space || m.startsWith(`${space}::`)),
+    );
+    if (!names.has(instruction.name) || (elsewhere && instruction.name !== "cp")) continue;
+    narrowest = Math.min(narrowest, accessBytes(instruction));
+  }
+  // A wmma instruction moves single elements, of one byte at least.
+  return collectives.some(({ instruction }) => instruction.name === "wmma") ? 1 : narrowest;
+}

@@ -1,0 +1,162 @@
+import type { LaunchShape } from "../../driver/api.ts";
+import { accessKinds } from "../compile/access.ts";
+import type { CompiledKernel } from "../compile/kernel.ts";
+import type { Instruction } from "../ptx/ast.ts";
+import { describeLine, describePlace, kernelFault } from "../run/faults.ts";
+import type { DeviceFault } from "./device-shadow.ts";
+import type { SharedFault } from "./shared-shadow.ts";
+import { describeShared, type SharedRange, sharedRanges } from "./shared-variables.ts";
+import type { WarpLanes } from "./thread-order.ts";
+
+/** The address that a kernel knows an offset of linear memory by, and what lies there: `4 bytes into the allocation of …`. */
+export type DescribeOffset = (offset: number) => { readonly address: bigint; readonly where: string };
+
+/** One access: by which thread and instruction. */
+export interface Access {
+  readonly thread: number;
+  readonly site: number;
+  readonly bytes: number;
+  /** Of `accessKinds`. */
+  readonly kind: number;
+}
+
+const verbs: Readonly<Record<number, string>> = {
+  [accessKinds.read]: "reads",
+  [accessKinds.write]: "writes",
+  [accessKinds.atomic]: "updates",
+  [accessKinds.asyncWrite]: "copies",
+};
+
+/** Throws CudaError with what a check has found, in words. Faults that no GPU reports are CUDA_ERROR_LAUNCH_FAILED. */
+export class CheckReport {
+  readonly #kernel: CompiledKernel;
+  readonly #describe: DescribeOffset;
+  #shape: LaunchShape | undefined;
+  #ranges: readonly SharedRange[] = [];
+  block: readonly [number, number, number] = [0, 0, 0];
+
+  constructor(kernel: CompiledKernel, describe: DescribeOffset) {
+    this.#kernel = kernel;
+    this.#describe = describe;
+  }
+
+  begin(shape: LaunchShape): void {
+    this.#shape = shape;
+    this.#ranges = sharedRanges(this.#kernel.entry, shape.sharedBytes);
+  }
+
+  device(fault: DeviceFault, offset: number, own: Access): never {
+    const { address, where } = this.#describe(fault.offset);
+    const access = `${verbs[own.kind]} ${own.bytes} bytes at ${hex(this.#describe(offset).address)}`;
+    if (fault.why === "unwritten") {
+      const detail = `never-written memory: ${this.#who(own)} ${access}; the byte at ${hex(address)}, ${where}, has not been written`;
+      throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", detail);
+    }
+    const title = fault.why === "freed" ? "use after free" : "out of bounds";
+    throw kernelFault(
+      "CUDA_ERROR_ILLEGAL_ADDRESS",
+      `${title}: ${this.#who(own)} ${access}; ${hex(address)} is ${where}`,
+    );
+  }
+
+  local(offset: number, own: Access): never {
+    const { localBytes } = this.#kernel.entry;
+    const access = `${verbs[own.kind]} ${own.bytes} bytes at local address ${offset}`;
+    throw kernelFault(
+      "CUDA_ERROR_ILLEGAL_ADDRESS",
+      `out of bounds: ${this.#who(own)} ${access}; the thread has ${localBytes} bytes of local memory`,
+    );
+  }
+
+  outsideShared(offset: number, own: Access): never {
+    throw kernelFault("CUDA_ERROR_ILLEGAL_ADDRESS", `out of bounds: ${this.#sharedAccess(offset, own)}`);
+  }
+
+  shared(fault: SharedFault, own: Access): never {
+    const access = this.#sharedAccess(fault.offset, own);
+    if (fault.why === "unwritten") {
+      throw kernelFault(
+        "CUDA_ERROR_LAUNCH_FAILED",
+        `never-written shared memory: ${access}, which no thread of the block has written`,
+      );
+    }
+    const { other } = fault;
+    const { instruction } = this.#instruction(other.site);
+    const copying = other.kind === "copies asynchronously";
+    const missing =
+      copying && other.thread === own.thread
+        ? "cp.async.wait_group"
+        : copying
+          ? "cp.async.wait_group and a barrier"
+          : "a barrier";
+    throw kernelFault(
+      "CUDA_ERROR_LAUNCH_FAILED",
+      `data race: ${access}, which thread (${this.#thread(other.thread)}) ${other.kind} at ${this.#line(instruction)} without ${missing} in between`,
+    );
+  }
+
+  /** Throws where the threads that complete a barrier should not have come to it like this. */
+  barrier(
+    at: readonly { readonly thread: number; readonly instruction: Instruction; readonly counted: boolean }[],
+    warps: readonly WarpLanes[],
+  ): void {
+    const first = at[0]!;
+    const aligned = ({ name, modifiers }: Instruction) => name === "bar" || modifiers.includes("aligned");
+    if (!aligned(first.instruction)) return;
+    const split = warps.find(({ lanes, live }) => lanes !== live);
+    if (split) {
+      const there = at.find(({ thread }) => thread >>> 5 === split.warp)!;
+      this.#divergent(there, `is reached by ${bits(split.lanes)} of the ${bits(split.live)} live threads of its warp`);
+    }
+    const scope = (a: { thread: number }, b: { thread: number }) => !first.counted || a.thread >>> 5 === b.thread >>> 5;
+    for (const one of at) {
+      const other = at.find((o) => o.instruction !== one.instruction && scope(o, one));
+      if (!other) continue;
+      const detail = `meets thread (${this.#thread(other.thread)}) at another instruction, ${this.#line(other.instruction)}; all threads must come to the same one`;
+      this.#divergent(one, detail);
+    }
+  }
+
+  #divergent({ thread, instruction }: { thread: number; instruction: Instruction }, detail: string): never {
+    const where = describePlace(this.#kernel.entry.name, this.#kernel.module, instruction, this.#place(thread));
+    throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", `divergent barrier: ${where} ${detail}`);
+  }
+
+  #sharedAccess(offset: number, own: Access): string {
+    const where = describeShared(this.#ranges, offset);
+    return `${this.#who(own)} ${verbs[own.kind]} ${own.bytes} bytes at shared address ${offset}, ${where}`;
+  }
+
+  #who({ site, thread }: Access): string {
+    const { instruction } = this.#instruction(site);
+    return describePlace(this.#kernel.entry.name, this.#kernel.module, instruction, this.#place(thread));
+  }
+
+  #line(instruction: Instruction): string {
+    return describeLine(this.#kernel.module, instruction);
+  }
+
+  #instruction(site: number): { readonly instruction: Instruction } {
+    const { sites, collectives } = this.#kernel;
+    return site < sites.length ? { instruction: sites[site]! } : collectives[site - sites.length]!;
+  }
+
+  #thread(number: number): readonly [number, number, number] {
+    const [x, y] = this.#shape!.block;
+    return [number % x, Math.floor(number / x) % y, Math.floor(number / (x * y))];
+  }
+
+  #place(thread: number) {
+    return { block: this.block, thread: this.#thread(thread) };
+  }
+}
+
+function hex(address: bigint): string {
+  return `0x${address.toString(16)}`;
+}
+
+function bits(mask: number): number {
+  let count = 0;
+  for (let rest = mask; rest !== 0; rest &= rest - 1) count++;
+  return count;
+}
