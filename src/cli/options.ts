@@ -90,7 +90,7 @@ function wholeNumber(text: string): bigint {
   return BigInt(text);
 }
 
-function collect(text: string, before: readonly string[] = []): string[] {
+export function collect(text: string, before: readonly string[] = []): string[] {
   return [...before, text];
 }
 

@@ -5,6 +5,7 @@ import { demoCommand } from "./commands/demo.ts";
 import { devicesCommand } from "./commands/devices.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
+import { simCommand } from "./commands/sim.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { exitCodes, reportError } from "./errors.ts";
@@ -32,12 +33,13 @@ export function createProgram(): Command {
   const groups: [string, Command[]][] = [
     ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
     ["Look inside:", [tokenizeCommand(), verifyCommand()]],
+    ["Work on kernels:", [simCommand()]],
     ["This machine:", [devicesCommand(), doctorCommand()]],
   ];
   for (const [heading, commands] of groups) {
-    for (const command of commands) program.addCommand(command.copyInheritedSettings(program).helpGroup(heading));
+    for (const command of commands) program.addCommand(command.helpGroup(heading));
   }
-  for (const command of [program, ...program.commands]) oneSentence(command);
+  inherit(program);
   return program;
 }
 
@@ -53,9 +55,19 @@ export async function run(args: readonly string[]): Promise<void> {
   }
 }
 
+/** Gives a command's settings to those below it. */
+function inherit(command: Command): void {
+  oneSentence(command);
+  for (const sub of command.commands) inherit(sub.copyInheritedSettings(command));
+}
+
 /** What is wrong with a command line, on one line that ends with where to read on. */
 function oneSentence(command: Command): void {
-  const help = command.parent ? `llcuda help ${command.name()}` : "llcuda help";
+  const help = command.parent?.parent
+    ? `llcuda ${command.parent.name()} ${command.name()} --help`
+    : command.parent
+      ? `llcuda help ${command.name()}`
+      : "llcuda help";
   command.configureOutput({
     outputError: (text, write) => {
       const [first = "", suggestion] = text

@@ -1,9 +1,18 @@
 import { readFileSync } from "node:fs";
+import type { Command } from "commander";
 import { describe, expect, test } from "vitest";
 import { createProgram } from "../../src/cli/program.ts";
 import { llcuda, llcudaProcess } from "./run.ts";
 
-const commands = ["chat", "generate", "demo", "tokenize", "verify", "devices", "doctor"];
+const commands = ["chat", "generate", "demo", "tokenize", "verify", "sim", "devices", "doctor"];
+
+/** Every command with what follows "llcuda": `sim run`. */
+function allCommands(of: Command = createProgram(), path = ""): [string, Command][] {
+  return of.commands.flatMap((command): [string, Command][] => {
+    const name = `${path}${command.name()}`;
+    return [[name, command], ...allCommands(command, `${name} `)];
+  });
+}
 
 describe("help", () => {
   test("is what llcuda alone prints, and llcuda help", async () => {
@@ -17,9 +26,8 @@ describe("help", () => {
   });
 
   test("describes every command and every one of its options", () => {
-    const program = createProgram();
-    expect(program.commands.map((c) => c.name())).toEqual(commands);
-    for (const command of program.commands) {
+    expect(createProgram().commands.map((c) => c.name())).toEqual(commands);
+    for (const [, command] of allCommands()) {
       const text = command.helpInformation();
       expect(command.description().length).toBeGreaterThan(20);
       for (const option of command.options.filter((o) => !o.hidden)) {
@@ -32,8 +40,8 @@ describe("help", () => {
 
   test("is where docs/cli.md has it from: every command and option is in the manual", () => {
     const manual = readFileSync(new URL("../../docs/cli.md", import.meta.url), "utf8");
-    for (const command of createProgram().commands) {
-      expect(manual).toContain(`## llcuda ${command.name()}`);
+    for (const [name, command] of allCommands()) {
+      expect(manual).toContain(`## llcuda ${name}`);
       for (const option of command.options.filter((o) => !o.hidden)) expect(manual).toContain(`\`${option.long}`);
     }
   });

@@ -2,19 +2,20 @@ import { UnsupportedError } from "../../base/errors.ts";
 import type { Entry, Instruction, Register } from "../ptx/ast.ts";
 import { isCollective } from "./effects.ts";
 
-/** How a fragment ends; targets are indices of fragments. */
+/** How a fragment ends; targets are indices of fragments. `jump` is the instruction that says so, where there is one. */
 export type Ending =
-  | { readonly kind: "goto"; readonly target: number }
+  | { readonly kind: "goto"; readonly target: number; readonly jump?: Instruction }
   | {
       readonly kind: "branch";
       readonly predicate: Register;
       readonly negated: boolean;
       readonly taken: number;
       readonly next: number;
+      readonly jump?: Instruction;
     }
   /** The lane stops here until the warp or the block has done the collective instruction. */
   | { readonly kind: "collective"; readonly instruction: Instruction; readonly next: number }
-  | { readonly kind: "exit" };
+  | { readonly kind: "exit"; readonly jump?: Instruction };
 
 /** A run of instructions that one lane executes from its begin to its end, without the others. */
 export interface Fragment {
@@ -65,17 +66,18 @@ export function cutFragments(entry: Entry, module: string): Fragment[] {
       patches.push(() => {
         const taken = resolve(target.name, line);
         fragment.ending = guard
-          ? { kind: "branch", predicate: guard.register, negated: guard.negated, taken, next }
-          : { kind: "goto", target: taken };
+          ? { kind: "branch", predicate: guard.register, negated: guard.negated, taken, next, jump: instruction }
+          : { kind: "goto", target: taken, jump: instruction };
       });
       if (guard) open = [];
     } else if (name === "ret" || name === "exit") {
       if (guard) {
         const at = here();
-        close({ kind: "branch", predicate: guard.register, negated: guard.negated, taken: at + 1, next: at + 2 });
+        const { register: predicate, negated } = guard;
+        close({ kind: "branch", predicate, negated, taken: at + 1, next: at + 2, jump: instruction });
         close({ kind: "exit" });
         open = [];
-      } else close({ kind: "exit" });
+      } else close({ kind: "exit", jump: instruction });
     } else if (isCollective(instruction)) {
       if (guard) {
         // The instruction gets a fragment of its own, which lanes whose predicate is false jump over.

@@ -87,7 +87,7 @@ function splitAt(
 function renumber(ending: Ending, to: (f: number) => number): Ending {
   switch (ending.kind) {
     case "goto":
-      return { kind: "goto", target: to(ending.target) };
+      return { ...ending, target: to(ending.target) };
     case "branch":
       return { ...ending, taken: to(ending.taken), next: to(ending.next) };
     case "collective":
