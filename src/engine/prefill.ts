@@ -11,6 +11,8 @@ import { tidy } from "../tensor/tidy.ts";
 export interface PrefillSequence {
   readonly ids: readonly number[];
   readonly table: readonly number[];
+  /** Tokens that the sequence is known to have, where that is more than `ids`. */
+  readonly length?: number;
 }
 
 /** New tokens `start … start + count` of one sequence, in one forward pass. */
@@ -103,6 +105,7 @@ function forwardPieces(network: CausalNetwork, cache: KvCache, pieces: readonly 
   const slots: number[] = [];
   const queryStarts = [0];
   const contextLengths: number[] = [];
+  const sequenceLengths = pieces.map(({ sequence }) => sequence.length ?? sequence.ids.length);
   for (const { sequence, start, count } of pieces) {
     for (let p = start; p < start + count; p++) {
       ids.push(sequence.ids[p]!);
@@ -126,6 +129,7 @@ function forwardPieces(network: CausalNetwork, cache: KvCache, pieces: readonly 
       slots: intTensor(network, slots),
       queryStarts: intTensor(network, queryStarts),
       contextLengths: intTensor(network, contextLengths),
+      sequenceLengths: intTensor(network, sequenceLengths),
       blockTable: intTensor(network, blockTable).reshape([pieces.length, maxBlocks]),
       maxQuery: Math.max(...pieces.map((piece) => piece.count)),
       maxContext: Math.max(...contextLengths),

@@ -24,9 +24,9 @@ interface Row {
   readonly request: TokenRequest;
   /** Cache blocks of this sequence. */
   readonly table: number[];
-  /** Tokens it may add. */
+  /** Tokens it may add, and those it has added. */
   readonly limit: number;
-  produced: number;
+  readonly answer: number[];
 }
 
 export interface EngineStatistics {
@@ -69,7 +69,7 @@ export class Wave implements Disposable {
       request,
       table: [],
       limit: Math.min(request.maxNewTokens, contextLength - request.promptIds.length),
-      produced: 0,
+      answer: [],
     }));
     this.#running = new Set(this.#rows);
   }
@@ -79,7 +79,7 @@ export class Wave implements Disposable {
     await this.#begin(signal);
     for (let step = 1; this.#running.size > 0; step++) {
       const begin = performance.now();
-      this.#submitUpTo(step + this.#ahead);
+      await this.#submitUpTo(step + this.#ahead, signal);
       this.#countHostTime(begin);
       await waitForStep(this.#batch.finishedSteps, step, this.#network.device.stream);
       const received = performance.now();
@@ -115,12 +115,16 @@ export class Wave implements Disposable {
     return row.request.promptIds.length + step;
   }
 
-  #submitUpTo(target: number): void {
+  async #submitUpTo(target: number, signal?: AbortSignal): Promise<void> {
     let longest = 0;
     let last = 0;
     for (const row of this.#running) last = Math.max(last, row.limit);
     for (; this.#submitted < Math.min(target, last); this.#submitted++) {
       const step = this.#submitted + 1;
+      const outgrown = this.#outgrown(step);
+      // What fills the cache anew must have been read; until then this step waits.
+      if (outgrown.some((row) => row.answer.length < step - 2)) return;
+      if (outgrown.length > 0) await this.#refill(outgrown, signal);
       for (const row of this.#running) {
         // Step `step` stores one key and looks up the slot of the next.
         const before = row.table.length;
@@ -133,6 +137,23 @@ export class Wave implements Disposable {
     }
   }
 
+  /** Rows that become longer with `step` than their keys hold: it sees the prompt and what the steps before it drew. */
+  #outgrown(step: number): Row[] {
+    const { keysHoldUpTo } = this.#network;
+    if (keysHoldUpTo === undefined) return [];
+    return [...this.#running].filter((row) => row.request.promptIds.length + step - 2 === keysHoldUpTo);
+  }
+
+  /** Computes the keys of these rows once more, as a sequence that is longer has them. */
+  async #refill(rows: readonly Row[], signal?: AbortSignal): Promise<void> {
+    const sequences = rows.map(({ request, answer, table }) => {
+      const ids = [...request.promptIds, ...answer].slice(0, this.#network.keysHoldUpTo);
+      return { ids, table, length: ids.length + 1 };
+    });
+    const hidden = await prefill(this.#network, this.#cache.store, sequences, signal);
+    hidden.dispose();
+  }
+
   /** The tokens of a finished step; rows that end with theirs leave the batch. */
   #collect(step: number): TokenEvent[] {
     const events: TokenEvent[] = [];
@@ -141,11 +162,11 @@ export class Wave implements Disposable {
       if (tokenId < 0) {
         throw new LlcudaError(
           "NUMERIC",
-          `the model's logits were not numbers at token ${row.produced + 1} of request ${row.index}; with float16 this is mostly overflow: load the model in bfloat16 or float32`,
+          `the model's logits were not numbers at token ${row.answer.length + 1} of request ${row.index}; with float16 this is mostly overflow: load the model in bfloat16 or float32`,
         );
       }
-      row.produced++;
-      const finish = row.request.stopIds.has(tokenId) ? "stop" : row.produced >= row.limit ? "length" : undefined;
+      row.answer.push(tokenId);
+      const finish = row.request.stopIds.has(tokenId) ? "stop" : row.answer.length >= row.limit ? "length" : undefined;
       if (finish) this.#retire(row);
       events.push({ request: row.index, tokenId, finish });
     }

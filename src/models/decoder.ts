@@ -78,6 +78,10 @@ export class Decoder extends Module implements CausalNetwork {
     return this.config.maxPositionEmbeddings;
   }
 
+  get keysHoldUpTo(): number | undefined {
+    return this.rotary.keysHoldUpTo;
+  }
+
   get cacheShape(): KvCacheShape {
     return {
       layers: this.config.numHiddenLayers,

@@ -14,6 +14,8 @@ export interface CausalNetwork extends Module {
   /** The most tokens a sequence may have (`max_position_embeddings`). */
   readonly contextLength: number;
   readonly cacheShape: KvCacheShape;
+  /** When a sequence grows beyond this many tokens, the cache must be filled anew; undefined when it never must. */
+  readonly keysHoldUpTo: number | undefined;
   /** ids [T] int32 gives hidden states [T, C], normed and ready for `logits`; keys and values go into the cache. */
   forward(ids: Tensor, context: ForwardContext): Tensor;
   /** hidden [R, C] gives [R, V]. */

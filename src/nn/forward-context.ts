@@ -20,6 +20,11 @@ export interface ForwardContext {
   readonly queryStarts: Tensor;
   /** [B] tokens that each sequence sees after this pass, the new ones included. */
   readonly contextLengths: Tensor;
+  /**
+   * [B] tokens that each sequence is known to have in all, which a piece of a prompt is only part of: rotary frequencies may
+   * depend on it. By default `contextLengths`.
+   */
+  readonly sequenceLengths?: Tensor;
   /** [B, maxBlocks] the cache blocks of each sequence, in order. */
   readonly blockTable: Tensor;
   /** Upper bounds of the new tokens of one sequence, and of its context: they size grids and change no result. */

@@ -1,30 +1,37 @@
 import { decodeArray, encodeArray } from "../base/element.ts";
-import { UnsupportedError } from "../base/errors.ts";
 import type { RopeConfig } from "../formats/config/rope.ts";
 
 /** What the rotary kernels need of a RopeConfig; `frequencies` go to device memory once, when the model is made. */
 export interface RopeFrequencies {
-  /** [rotaryDim / 2] radians per position, computed in float64 and rounded to float32, or to RopeConfig.frequencyDType. */
+  /**
+   * [rotaryDim / 2] radians per position, computed in float64 and rounded to float32, or to RopeConfig.frequencyDType. For
+   * rope_type "longrope" two of them, one after the other: for sequences of up to `trainedContext` tokens, and for longer ones.
+   */
   readonly frequencies: Float32Array;
   /** Multiplies cos and sin. */
   readonly attentionScale: number;
-  /** For rope_type "dynamic": the frequencies shrink once a sequence is longer than `trainedContext`. */
-  readonly dynamic: { readonly factor: number; readonly trainedContext: number } | undefined;
+  /**
+   * Where frequencies depend on the length of the sequence: what they are for beyond `trainedContext`. With `factor`
+   * ("dynamic") they shrink as the sequence grows; without it ("longrope") they are the second table.
+   */
+  readonly byLength: { readonly factor?: number; readonly trainedContext: number } | undefined;
 }
 
 /**
- * The frequencies of every rope_type that the Llama family uses, by transformers' names. `rotaryDim` is the even number
- * of leading elements of a head that rotate: D, or D times `partial_rotary_factor`.
- * Throws UnsupportedError for "longrope".
+ * The frequencies of every rope_type, by transformers' names. `rotaryDim` is the even number of leading elements of a head
+ * that rotate: D, or D times `partial_rotary_factor`.
  * Sources: RoFormer, arXiv 2104.09864 (default); position interpolation, arXiv 2306.15595 (linear); NTK-aware scaling of
- * the base (dynamic); YaRN, arXiv 2309.00071; Llama 3.1's model code (llama3).
+ * the base (dynamic); YaRN, arXiv 2309.00071; LongRoPE, arXiv 2402.13753; Llama 3.1's model code (llama3).
  */
 export function ropeFrequencies(rope: RopeConfig, rotaryDim: number): RopeFrequencies {
   const exact = exactFrequencies(rope, rotaryDim);
   const dtype = rope.frequencyDType;
   if (!dtype) return exact;
-  const rounded = decodeArray(dtype, encodeArray(dtype, exact.frequencies));
-  return { ...exact, frequencies: Float32Array.from(rounded) };
+  // The second table of "longrope" is never rounded: PyTorch computes it when it is first needed, after the model was moved.
+  const rounded = decodeArray(dtype, encodeArray(dtype, exact.frequencies.slice(0, rotaryDim / 2)));
+  const frequencies = exact.frequencies.slice();
+  frequencies.set(rounded);
+  return { ...exact, frequencies };
 }
 
 function exactFrequencies(rope: RopeConfig, rotaryDim: number): RopeFrequencies {
@@ -35,15 +42,16 @@ function exactFrequencies(rope: RopeConfig, rotaryDim: number): RopeFrequencies 
     case "linear":
       return table(plain.map((f) => f / rope.factor));
     case "dynamic":
-      return { ...table(plain), dynamic: { factor: rope.factor, trainedContext: rope.originalMaxPositions } };
+      return { ...table(plain), byLength: { factor: rope.factor, trainedContext: rope.originalMaxPositions } };
     case "llama3":
       return table(plain.map((f) => llama3Frequency(f, rope)));
     case "yarn":
       return table(yarnFrequencies(plain, rope, rotaryDim), yarnAttentionScale(rope));
-    case "longrope":
-      throw new UnsupportedError(
-        'rope_scaling: rope_type "longrope" is read but not computed yet; use a model without it',
-      );
+    case "longrope": {
+      const divided = (factors: readonly number[]) => plain.map((f, i) => f / factors[i]!);
+      const both = table([...divided(rope.shortFactor), ...divided(rope.longFactor)], longRopeAttentionScale(rope));
+      return { ...both, byLength: { trainedContext: rope.originalMaxPositions } };
+    }
   }
 }
 
@@ -64,7 +72,7 @@ export function dynamicFrequencyFactor(
 }
 
 function table(frequencies: readonly number[], attentionScale = 1): RopeFrequencies {
-  return { frequencies: Float32Array.from(frequencies), attentionScale, dynamic: undefined };
+  return { frequencies: Float32Array.from(frequencies), attentionScale, byLength: undefined };
 }
 
 function defaultFrequencies(theta: number, rotaryDim: number): number[] {
@@ -103,4 +111,10 @@ function yarnAttentionScale(rope: Yarn): number {
   if (rope.attentionFactor !== undefined) return rope.attentionFactor;
   const mscale = (weight: number) => (rope.factor <= 1 ? 1 : 0.1 * weight * Math.log(rope.factor) + 1);
   return rope.mscale && rope.mscaleAllDim ? mscale(rope.mscale) / mscale(rope.mscaleAllDim) : mscale(1);
+}
+
+/** The same for both tables: what the context is stretched by spreads the scores. */
+function longRopeAttentionScale(rope: Extract<RopeConfig, { type: "longrope" }>): number {
+  if (rope.attentionFactor !== undefined) return rope.attentionFactor;
+  return rope.factor <= 1 ? 1 : Math.sqrt(1 + Math.log(rope.factor) / Math.log(rope.originalMaxPositions));
 }

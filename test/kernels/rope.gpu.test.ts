@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 import { bfloat16, float16, float32 } from "../../src/base/dtype.ts";
-import { type DynamicRope, rope } from "../../src/kernels/rope/rope.ts";
+import { type RopeByLength, rope } from "../../src/kernels/rope/rope.ts";
 import { ropeFrequencies } from "../../src/nn/rope-frequencies.ts";
 import {
   bits,
@@ -92,7 +92,7 @@ describeGpu("rope", (device) => {
 
   test("dynamic frequencies follow each sequence's own context length", () => {
     const [heads, headDim] = [2, 64];
-    const { frequencies, dynamic } = ropeFrequencies(
+    const { frequencies, byLength: rule } = ropeFrequencies(
       { type: "dynamic", theta: 10000, factor: 2, originalMaxPositions: 100 },
       headDim,
     );
@@ -103,10 +103,10 @@ describeGpu("rope", (device) => {
     const sequenceOf = [0, 0, 0, 1, 1, 2, 2, 2, 4, 4, 4, 4];
     const x = randomArray(float32, positions.length * heads * headDim, 9);
     const out = output(device, float32, x.length, x);
-    const dynamicRope: DynamicRope = {
-      ...dynamic!,
+    const byLength: RopeByLength = {
+      ...rule!,
       queryStarts: upload(device, Int32Array.from(starts)),
-      contextLengths: upload(device, Int32Array.from(lengths)),
+      sequenceLengths: upload(device, Int32Array.from(lengths)),
       sequences: lengths.length,
     };
     rope(device.stream, {
@@ -116,7 +116,7 @@ describeGpu("rope", (device) => {
       frequencies: upload(device, frequencies),
       attentionScale: 1,
       rotaryDim: headDim,
-      dynamic: dynamicRope,
+      byLength,
       tokens: positions.length,
       heads,
       headDim,
@@ -130,7 +130,7 @@ describeGpu("rope", (device) => {
       heads,
       headDim,
       row: heads * headDim,
-      dynamic: { ...dynamic!, lengthOf: (t) => lengths[sequenceOf[t]!]! },
+      byLength: { ...rule!, lengthOf: (t) => lengths[sequenceOf[t]!]! },
     });
     expect(relativeL2(out.numbers(), expected)).toBeLessThan(roundingTolerance(float32));
   });

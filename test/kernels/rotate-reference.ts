@@ -9,10 +9,10 @@ export interface RotateReference {
   readonly headDim: number;
   /** Elements from token to token. */
   readonly row: number;
-  readonly dynamic?: {
-    readonly factor: number;
+  readonly byLength?: {
+    readonly factor?: number;
     readonly trainedContext: number;
-    /** Context length of the sequence that token t belongs to. */
+    /** Length of the sequence that token t belongs to. */
     readonly lengthOf: (t: number) => number;
   };
 }
@@ -26,8 +26,7 @@ export function rotateReference(x: Float64Array, p: RotateReference): Float64Arr
   const pairs = p.rotaryDim / 2;
   p.positions.forEach((position, t) => {
     for (let i = 0; i < pairs; i++) {
-      const stretch = p.dynamic ? dynamicFrequencyFactor(p.dynamic, p.dynamic.lengthOf(t), i, p.rotaryDim) : 1;
-      const angle = Math.fround(position * Math.fround(p.frequencies[i]! * stretch));
+      const angle = Math.fround(position * Math.fround(frequencyOf(t, i, p)));
       const cos = Math.cos(angle) * p.attentionScale;
       const sin = Math.sin(angle) * p.attentionScale;
       for (let h = 0; h < p.heads; h++) {
@@ -39,4 +38,12 @@ export function rotateReference(x: Float64Array, p: RotateReference): Float64Arr
     }
   });
   return out;
+}
+
+function frequencyOf(t: number, i: number, { byLength, frequencies, rotaryDim }: RotateReference): number {
+  if (!byLength) return frequencies[i]!;
+  const { factor, trainedContext } = byLength;
+  const length = byLength.lengthOf(t);
+  if (factor === undefined) return frequencies[length > trainedContext ? rotaryDim / 2 + i : i]!;
+  return frequencies[i]! * dynamicFrequencyFactor({ factor, trainedContext }, length, i, rotaryDim);
 }

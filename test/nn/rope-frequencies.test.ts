@@ -1,6 +1,5 @@
 import { describe, expect, test } from "vitest";
 import { bfloat16 } from "../../src/base/dtype.ts";
-import { UnsupportedError } from "../../src/base/errors.ts";
 import { bf16ToNumber, numberToBf16 } from "../../src/base/float.ts";
 import type { RopeConfig } from "../../src/formats/config/rope.ts";
 import { dynamicFrequencyFactor, ropeFrequencies } from "../../src/nn/rope-frequencies.ts";
@@ -35,10 +34,10 @@ describe("ropeFrequencies", () => {
   });
 
   test("default: theta^(-2i/R)", () => {
-    const { frequencies, attentionScale, dynamic } = ropeFrequencies({ type: "default", theta: 10000 }, 8);
+    const { frequencies, attentionScale, byLength } = ropeFrequencies({ type: "default", theta: 10000 }, 8);
     expect(worst(frequencies, [1, 0.1, 0.01, 0.001])).toBeLessThan(float32Error);
     expect(attentionScale).toBe(1);
-    expect(dynamic).toBe(undefined);
+    expect(byLength).toBe(undefined);
   });
 
   test("linear: positions divided by the factor", () => {
@@ -48,13 +47,14 @@ describe("ropeFrequencies", () => {
 
   test("dynamic: plain frequencies, and the base of a longer sequence from its length", () => {
     const rope: RopeConfig = { type: "dynamic", theta: 10000, factor: 2, originalMaxPositions: 100 };
-    const { frequencies, dynamic } = ropeFrequencies(rope, 8);
+    const { frequencies, byLength } = ropeFrequencies(rope, 8);
     expect(worst(frequencies, [1, 0.1, 0.01, 0.001])).toBeLessThan(float32Error);
-    expect(dynamic).toEqual({ factor: 2, trainedContext: 100 });
-    expect(dynamicFrequencyFactor(dynamic!, 100, 3, 8)).toBe(1);
+    const dynamic = { factor: 2, trainedContext: 100 };
+    expect(byLength).toEqual(dynamic);
+    expect(dynamicFrequencyFactor(dynamic, 100, 3, 8)).toBe(1);
     // 250 tokens: theta · (2 · 2.5 - 1)^(8/6) = 10000 · 4^(4/3), so frequency i is 10^-i · 4^(-i/3).
     for (const i of [0, 1, 2, 3]) {
-      expect(Math.abs(dynamicFrequencyFactor(dynamic!, 250, i, 8) / 4 ** (-i / 3) - 1)).toBeLessThan(1e-14);
+      expect(Math.abs(dynamicFrequencyFactor(dynamic, 250, i, 8) / 4 ** (-i / 3) - 1)).toBeLessThan(1e-14);
     }
   });
 
@@ -106,17 +106,25 @@ describe("ropeFrequencies", () => {
     expect(ropeFrequencies({ ...yarn, factor: 1 }, 64).attentionScale).toBe(1);
   });
 
-  test("longrope says that it is not computed", () => {
+  test("longrope: a table for each side of the original context, and one factor for both", () => {
     const rope: RopeConfig = {
       type: "longrope",
       theta: 10000,
-      shortFactor: [1, 1],
-      longFactor: [2, 2],
-      factor: 2,
-      originalMaxPositions: 10,
+      shortFactor: [1, 1.25],
+      longFactor: [2, 40],
+      factor: 32,
+      originalMaxPositions: 4096,
       attentionFactor: undefined,
     };
-    expect(() => ropeFrequencies(rope, 4)).toThrow(UnsupportedError);
+    const { frequencies, attentionScale, byLength } = ropeFrequencies(rope, 4);
+    expect(worst(frequencies, [1, 0.008, 0.5, 0.00025])).toBeLessThan(float32Error);
+    // As Phi-3's 128k models have it: √(1 + ln 32 / ln 4096) = √(1 + 5 / 12).
+    expect(attentionScale).toBeCloseTo(Math.sqrt(17 / 12), 14);
+    expect(byLength).toEqual({ trainedContext: 4096 });
+    expect(ropeFrequencies({ ...rope, factor: 1 }, 4).attentionScale).toBe(1);
+    expect(ropeFrequencies({ ...rope, attentionFactor: 1.5 }, 4).attentionScale).toBe(1.5);
+    const rounded = ropeFrequencies({ ...rope, frequencyDType: bfloat16 }, 4).frequencies;
+    expect([...rounded]).toEqual([1, bf16ToNumber(numberToBf16(0.008)), 0.5, Math.fround(0.00025)]);
   });
 
   test("no rotated dimensions, no frequencies", () => {

@@ -27,7 +27,7 @@ export const ropeStoreKernel = defineKernel({
     positions: "ptr",
     frequencies: "ptr",
     queryStarts: "ptr",
-    contextLengths: "ptr",
+    sequenceLengths: "ptr",
     sequences: "i32",
     dynamicFactor: "f32",
     trainedContext: "i32",

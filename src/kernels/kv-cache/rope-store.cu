@@ -73,7 +73,7 @@ extern "C" __global__ void __launch_bounds__(ROPE_THREADS)
 KERNEL_NAME(scalar_t* query_out, const scalar_t* query, const scalar_t* key, const scalar_t* value, scalar_t* key_cache,
             scalar_t* value_cache, i64 query_out_stride, i64 query_stride, i64 key_stride, i64 value_stride,
             const i32* slots, const i32* positions, const float* frequencies, const i32* query_starts,
-            const i32* context_lengths, i32 sequences, float dynamic_factor, i32 trained_context, float attention_scale,
+            const i32* sequence_lengths, i32 sequences, float dynamic_factor, i32 trained_context, float attention_scale,
             i32 heads, i32 kv_heads, i32 head_dim, i32 rotary_dim, const scalar_t* query_norm, const scalar_t* key_norm,
             float norm_eps, float norm_offset) {
   __shared__ AngleTable table;
@@ -81,7 +81,7 @@ KERNEL_NAME(scalar_t* query_out, const scalar_t* query, const scalar_t* key, con
   const i64 token = blockIdx.x;
   allow_next();
   wait_for_previous();
-  fill_angles(table, {positions, frequencies, query_starts, context_lengths, sequences, dynamic_factor, trained_context, attention_scale, rotary_dim}, token);
+  fill_angles(table, {positions, frequencies, query_starts, sequence_lengths, sequences, dynamic_factor, trained_context, attention_scale, rotary_dim}, token);
   const Rows rows = {query_out + token * query_out_stride, query + token * query_stride, key + token * key_stride,
                      value + token * value_stride, key_cache, value_cache, slots[token],
                      heads, kv_heads, head_dim, rotary_dim};

@@ -21,12 +21,12 @@ __device__ __forceinline__ void rotate_heads(scalar_t* out, const scalar_t* x, c
 
 extern "C" __global__ void __launch_bounds__(ROPE_THREADS)
 KERNEL_NAME(scalar_t* out, const scalar_t* x, i64 out_stride, i64 stride, const i32* positions, const float* frequencies,
-            const i32* query_starts, const i32* context_lengths, i32 sequences, float dynamic_factor, i32 trained_context,
+            const i32* query_starts, const i32* sequence_lengths, i32 sequences, float dynamic_factor, i32 trained_context,
             float attention_scale, i32 heads, i32 head_dim, i32 rotary_dim) {
   __shared__ AngleTable table;
   wait_for_previous();
   allow_next();
-  fill_angles(table, {positions, frequencies, query_starts, context_lengths, sequences, dynamic_factor, trained_context, attention_scale, rotary_dim}, blockIdx.x);
+  fill_angles(table, {positions, frequencies, query_starts, sequence_lengths, sequences, dynamic_factor, trained_context, attention_scale, rotary_dim}, blockIdx.x);
   __syncthreads();
 
   const int first = blockIdx.y * HEADS_PER_BLOCK;

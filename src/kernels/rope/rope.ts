@@ -19,7 +19,7 @@ export const ropeKernel = defineKernel({
     positions: "ptr",
     frequencies: "ptr",
     queryStarts: "ptr",
-    contextLengths: "ptr",
+    sequenceLengths: "ptr",
     sequences: "i32",
     dynamicFactor: "f32",
     trainedContext: "i32",
@@ -33,16 +33,17 @@ export const ropeKernel = defineKernel({
 });
 
 /**
- * Frequencies that grow with the context (rope_type "dynamic"): a sequence whose context length S has passed
- * `trainedContext` uses frequency i times (factor·S/trainedContext - (factor - 1))^(-2i/(rotaryDim - 2)). The length is read
- * on the device, so a replayed graph follows it. See dynamicFrequencyFactor in src/nn/rope-frequencies.ts.
+ * Frequencies that depend on how long the sequence is. A sequence of S tokens that has passed `trainedContext` uses, with
+ * a `factor` (rope_type "dynamic"), frequency i times (factor·S/trainedContext - (factor - 1))^(-2i/(rotaryDim - 2)), see
+ * dynamicFrequencyFactor in src/nn/rope-frequencies.ts; without one ("longrope") a table of its own, which stands behind
+ * the first. Lengths are read on the device, so a replayed graph follows them.
  */
-export interface DynamicRope {
-  readonly factor: number;
+export interface RopeByLength {
+  readonly factor?: number | undefined;
   readonly trainedContext: number;
   /** i32 [B + 1] and [B]: which sequence a token belongs to, and how long that is. */
   readonly queryStarts: DevicePtr;
-  readonly contextLengths: DevicePtr;
+  readonly sequenceLengths: DevicePtr;
   readonly sequences: number;
 }
 
@@ -50,13 +51,13 @@ export interface DynamicRope {
 export interface RopeAngles {
   /** i32 [T], from 0. */
   readonly positions: DevicePtr;
-  /** f32 [rotaryDim / 2], radians per position; may be null (0) when rotaryDim is 0. */
+  /** f32 [rotaryDim / 2], radians per position, or two such tables; may be null (0) when rotaryDim is 0. */
   readonly frequencies: DevicePtr;
   /** Multiplies cos and sin; 1 but for yarn and longrope. */
   readonly attentionScale: number;
   /** Leading elements of a head that are rotated: even, at most headDim; the others pass through. 0 rotates nothing. */
   readonly rotaryDim: number;
-  readonly dynamic?: DynamicRope;
+  readonly byLength?: RopeByLength;
 }
 
 export interface RopeArgs extends RopeAngles {
@@ -78,11 +79,11 @@ export function angleArgs(p: RopeAngles) {
   return {
     positions: p.positions,
     frequencies: p.frequencies,
-    queryStarts: p.dynamic?.queryStarts ?? nullPtr,
-    contextLengths: p.dynamic?.contextLengths ?? nullPtr,
-    sequences: p.dynamic?.sequences ?? 0,
-    dynamicFactor: p.dynamic?.factor ?? 0,
-    trainedContext: p.dynamic?.trainedContext ?? 0,
+    queryStarts: p.byLength?.queryStarts ?? nullPtr,
+    sequenceLengths: p.byLength?.sequenceLengths ?? nullPtr,
+    sequences: p.byLength?.sequences ?? 0,
+    dynamicFactor: p.byLength?.factor ?? 0,
+    trainedContext: p.byLength?.trainedContext ?? 0,
     attentionScale: p.attentionScale,
     rotaryDim: p.rotaryDim,
   };

@@ -15,10 +15,10 @@ struct Angles {
   const i32* positions;
   const float* frequencies;
   const i32* query_starts;
-  const i32* context_lengths;
+  const i32* sequence_lengths;
   i32 sequences;
-  float dynamic_factor; // 0: frequencies are fixed
-  i32 trained_context;
+  float dynamic_factor; // 0: longer sequences have a table of their own, behind the first
+  i32 trained_context;  // beyond it frequencies change; 0: never
   float attention_scale;
   i32 rotary_dim;
 };
@@ -70,12 +70,16 @@ __device__ __forceinline__ i32 sequence_of(i32 t, const i32* query_starts, i32 s
   return low;
 }
 
-// log2 of the number whose powers stretch the frequencies of "dynamic" scaling, 0 while the context is within what the
-// model was trained on. In double, and once per token: it is multiplied by a position later.
-__device__ __forceinline__ double dynamic_stretch(const Angles& a, i32 token) {
-  if (a.dynamic_factor == 0.0f) return 0.0;
-  const i32 length = a.context_lengths[sequence_of(token, a.query_starts, a.sequences)];
-  if (length <= a.trained_context) return 0.0;
+// The length of the token's sequence where that changes its frequencies, else 0.
+__device__ __forceinline__ i32 length_beyond_trained(const Angles& a, i32 token) {
+  if (a.trained_context == 0) return 0;
+  const i32 length = a.sequence_lengths[sequence_of(token, a.query_starts, a.sequences)];
+  return length > a.trained_context ? length : 0;
+}
+
+// log2 of the number whose powers stretch the frequencies of "dynamic" scaling. In double, and once per token: it is
+// multiplied by a position later.
+__device__ __forceinline__ double dynamic_stretch(const Angles& a, i32 length) {
   const double factor = a.dynamic_factor;
   return log2(factor * length / a.trained_context - (factor - 1.0));
 }
@@ -85,10 +89,13 @@ __device__ __forceinline__ void fill_angles(AngleTable& table, const Angles& a, 
   const int pairs = a.rotary_dim / 2;
   if (pairs == 0) return;
   const float position = float(a.positions[token]);
-  const double stretch = dynamic_stretch(a, token);
+  const i32 length = length_beyond_trained(a, token);
+  const bool is_dynamic = a.dynamic_factor != 0.0f;
+  const double stretch = length && is_dynamic ? dynamic_stretch(a, length) : 0.0;
+  const float* frequencies = a.frequencies + (length && !is_dynamic ? pairs : 0);
 #pragma unroll 1
   for (int i = threadIdx.x; i < pairs; i += ROPE_THREADS) {
-    float frequency = a.frequencies[i];
+    float frequency = frequencies[i];
     if (stretch != 0.0) frequency = float(frequency * exp2(-2.0 * i / (a.rotary_dim - 2) * stretch));
     float s, c;
     sincos_reduced(position * frequency, &s, &c);
