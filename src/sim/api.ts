@@ -1,4 +1,4 @@
-import { UnsupportedError } from "../base/errors.ts";
+import { StateError, UnsupportedError } from "../base/errors.ts";
 import type * as api from "../driver/api.ts";
 import { SimDevice } from "./device/device.ts";
 import { found, simError } from "./device/errors.ts";
@@ -6,6 +6,7 @@ import { HostMemory } from "./device/host-memory.ts";
 import { SimModules } from "./device/modules.ts";
 import { SimStreams } from "./device/streams.ts";
 import { devicesPerTarget, simAttributes, simTargets } from "./device/targets.ts";
+import type { LaunchWatcher } from "./run/watch.ts";
 
 /**
  * The driver interface on the CPU: PTX is translated to WebAssembly and runs in the calling thread. Everything that is
@@ -283,7 +284,21 @@ export class SimApi implements api.DriverApi {
     const parameters = new Uint8Array(args.buffer, 0, argBytes).slice();
     const { grid, block, sharedBytes } = shape;
     const copy: api.LaunchShape = { grid: [...grid], block: [...block], sharedBytes };
-    this.#submit(stream, `launch ${entry.name}`, () => device.run(kernel, copy, parameters));
+    this.#submit(stream, `launch ${entry.name}`, () => {
+      const { watcher } = device;
+      device.run(watcher ? found.watchedBy(watcher) : kernel, copy, parameters);
+    });
+  }
+
+  /** Lets `watcher` see every kernel that runs on a device from now on; undefined lets nobody. Throws StateError where one is set. */
+  watch(ordinal: number, watcher: LaunchWatcher | undefined): void {
+    const device = this.#device(ordinal);
+    if (watcher && device.watcher) {
+      throw new StateError(
+        "sim: kernels of this device are being watched already; dispose the other profiler or tracer first",
+      );
+    }
+    device.watcher = watcher;
   }
 
   encodeTensorMap(): void {

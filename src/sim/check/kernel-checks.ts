@@ -2,9 +2,10 @@ import type { LaunchShape } from "../../driver/api.ts";
 import { accessBytes, accessKinds, unpackAccess } from "../compile/access.ts";
 import { type CompiledKernel, dynamicSharedOffset } from "../compile/kernel.ts";
 import { memoryMap, warpSlots } from "../memory-map.ts";
-import type { Arrival, BarrierWatch } from "../run/barriers.ts";
+import type { Arrival } from "../run/barriers.ts";
 import type { AccessObserver } from "../run/operands.ts";
 import type { LinearMemory } from "../run/views.ts";
+import type { KernelWatch } from "../run/watch.ts";
 import type { DeviceShadow } from "./device-shadow.ts";
 import { CheckReport, type DescribeOffset } from "./report.ts";
 import type { SharedShadow } from "./shared-shadow.ts";
@@ -22,7 +23,7 @@ export interface CheckedMemory {
  * first that is wrong. Instructions go by number: those of single lanes (the kernel's sites) first, then the collective
  * ones; threads by their number in the block.
  */
-export class KernelChecks implements BarrierWatch {
+export class KernelChecks implements KernelWatch {
   readonly #kernel: CompiledKernel;
   readonly #linear: LinearMemory;
   readonly #base: number;

@@ -13,6 +13,11 @@ export const imports = [
   { name: "copies", parameters: ["i32", "i32"], result: undefined },
   // Only with checks: all lanes of the running warp are about to do this collective instruction.
   { name: "meet", parameters: ["i32"], result: undefined },
+  // Only in code compiled with flow, see FlowWatch: (fragment, lane), (site, lane), (site, lane), (bits).
+  { name: "step", parameters: ["i32", "i32"], result: undefined },
+  { name: "guarded", parameters: ["i32", "i32"], result: undefined },
+  { name: "trace", parameters: ["i32", "i32"], result: "i32" },
+  { name: "operand", parameters: ["i64"], result: undefined },
   { name: "trap", parameters: ["i32", "i32"], result: undefined },
   { name: "fma64", parameters: ["f64", "f64", "f64"], result: "f64" },
   { name: "lg2", parameters: ["f64"], result: "f64" },

@@ -1,10 +1,11 @@
 import { maximumPages, memoryMap, waiting, warpSlots } from "../memory-map.ts";
 import type { Entry, Instruction, PtxModule, Variable } from "../ptx/ast.ts";
+import type { FlowReports } from "../run/watch.ts";
 import { type WasmModule, wasm } from "../wasm/host.ts";
 import { encodeModule } from "../wasm/module.ts";
 import { BitSet } from "./bits.ts";
 import { registersOf } from "./effects.ts";
-import { cutFragments } from "./fragments.ts";
+import { cutFragments, type Fragment } from "./fragments.ts";
 import { functionIndex, helperFunctions, imports } from "./helpers.ts";
 import { type KernelContext, registerType } from "./lane.ts";
 import { analyzeLiveness } from "./liveness.ts";
@@ -34,14 +35,18 @@ export interface CompiledKernel {
   /** The size of one warp's area. */
   readonly warpBytes: number;
   readonly sites: readonly Instruction[];
+  /** What the kernel was cut into, where it was compiled with `flow`. */
+  readonly fragments: readonly Fragment[] | undefined;
 }
 
 export interface CompileOptions {
   readonly deviceBase: bigint;
   /** Device addresses of the module's global and constant variables. */
   readonly globalAddress: (variable: Variable) => bigint;
-  /** The code reports its accesses and collective instructions, see KernelChecks. */
+  /** The code reports its accesses and collective instructions, see KernelWatch. */
   readonly checked: boolean;
+  /** It also reports how lanes go through it, see FlowWatch. */
+  readonly flow?: FlowReports | undefined;
   /** Whether the memory is one that threads share. */
   readonly shared: boolean;
 }
@@ -64,7 +69,9 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
   });
   const collectives = fragments.flatMap(({ ending }) => {
     if (ending.kind !== "collective") return [];
-    const follower = fragments[ending.next]!.instructions.length === 0 ? collectiveNumbers.get(ending.next) : undefined;
+    // Lanes that are watched come through every fragment, also through one without instructions.
+    const goesOn = !options.flow && fragments[ending.next]!.instructions.length === 0;
+    const follower = goesOn ? collectiveNumbers.get(ending.next) : undefined;
     return [{ instruction: ending.instruction, next: ending.next, follower }];
   });
 
@@ -95,6 +102,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     localBytes: entry.localBytes,
     parameterBytes: entry.parameterBytes,
     checked: options.checked,
+    flow: options.flow,
     sites,
   };
   const plan: KernelPlan = {
@@ -138,6 +146,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     homes,
     warpBytes,
     sites,
+    fragments: options.flow && fragments,
   };
 }
 

@@ -3,6 +3,7 @@ import { memoryMap, warpSlots } from "../memory-map.ts";
 import type { Instruction, Operand, Register, Variable } from "../ptx/ast.ts";
 import { bitsToFloat, floatToBits } from "../ptx/literals.ts";
 import { type PtxType, ptxType } from "../ptx/types.ts";
+import type { FlowReports } from "../run/watch.ts";
 import type { Code } from "../wasm/code.ts";
 import type { ValueType } from "../wasm/opcodes.ts";
 import { functionIndex } from "./helpers.ts";
@@ -31,6 +32,8 @@ export interface KernelContext {
   readonly localBytes: number;
   readonly parameterBytes: number;
   readonly checked: boolean;
+  /** What the code reports of lanes' ways and operands; undefined for nothing. */
+  readonly flow: FlowReports | undefined;
   /** Instructions that may fault, by the number that the compiled code passes. */
   readonly sites: Instruction[];
 }

@@ -1,5 +1,5 @@
 import { exited, memoryMap, waiting, warpSlots } from "../memory-map.ts";
-import type { Register } from "../ptx/ast.ts";
+import type { Instruction, Register } from "../ptx/ast.ts";
 import { Code } from "../wasm/code.ts";
 import type { Opcode } from "../wasm/opcodes.ts";
 import { bitwiseEmitters } from "./bitwise.ts";
@@ -7,6 +7,7 @@ import { comparisonEmitters } from "./comparisons.ts";
 import { conversionEmitters } from "./conversions.ts";
 import type { Emitters } from "./emitters.ts";
 import { arithmeticEmitters } from "./floats.ts";
+import { emitGuarded, emitStep, emitTraced } from "./flow-code.ts";
 import type { Fragment } from "./fragments.ts";
 import { integerEmitters } from "./integers.ts";
 import { type KernelContext, LaneEmitter, predicate, registerType } from "./lane.ts";
@@ -233,17 +234,27 @@ class RegionWriter {
 
   #instructions(f: number): void {
     const g = this.#g;
+    emitStep(g, f);
     for (const instruction of this.#plan.fragments[f]!.instructions) {
       g.begin(instruction);
-      const emit = emitters.get(instruction.name) ?? g.unsupported();
-      const { guard } = instruction;
-      if (guard) {
-        g.push({ kind: "register", register: guard.register, negated: guard.negated }, predicate);
-        this.#c.block("if");
-      }
-      emit(g);
-      if (guard) this.#c.end();
+      emitTraced(g, instruction, () => this.#instruction(instruction));
     }
+    const { ending } = this.#plan.fragments[f]!;
+    if (ending.kind === "collective" || !ending.jump) return;
+    g.begin(ending.jump);
+    emitTraced(g, ending.jump, () => {});
+  }
+
+  #instruction({ name, guard }: Instruction): void {
+    const g = this.#g;
+    const emit = emitters.get(name) ?? g.unsupported();
+    if (guard) {
+      g.push({ kind: "register", register: guard.register, negated: guard.negated }, predicate);
+      this.#c.block("if");
+      emitGuarded(g);
+    }
+    emit(g);
+    if (guard) this.#c.end();
   }
 
   /** The end of a lane's run. */

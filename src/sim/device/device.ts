@@ -8,6 +8,7 @@ import { ThreadOrder } from "../check/thread-order.ts";
 import { deviceBase, memoryMap } from "../memory-map.ts";
 import type { KernelHost, KernelInstance } from "../run/launch.ts";
 import { LinearMemory } from "../run/views.ts";
+import type { LaunchWatcher } from "../run/watch.ts";
 import { type Allocation, Arena, checkedArena } from "./arena.ts";
 import { simError } from "./errors.ts";
 import type { HostMemory } from "./host-memory.ts";
@@ -31,6 +32,8 @@ export class SimDevice implements KernelHost {
   readonly checks: boolean;
   /** Devices whose memory kernels here may use. */
   readonly peers = new Set<SimDevice>();
+  /** Who sees the kernels that run; undefined for nobody. */
+  watcher: LaunchWatcher | undefined;
   readonly #host: HostMemory;
   readonly #mirrors: Mirror[] = [];
   #memory: LinearMemory | undefined;

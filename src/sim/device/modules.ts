@@ -1,9 +1,10 @@
 import { ModuleError } from "../../base/errors.ts";
 import type { FunctionAttributes, FunctionHandle, ModuleHandle } from "../../driver/api.ts";
 import { compileKernel } from "../compile/kernel.ts";
-import type { Entry, PtxModule } from "../ptx/ast.ts";
+import type { Entry, PtxModule, Variable } from "../ptx/ast.ts";
 import { parsePtx } from "../ptx/parser.ts";
 import { KernelInstance } from "../run/launch.ts";
+import type { LaunchWatcher } from "../run/watch.ts";
 import type { SimDevice } from "./device.ts";
 import { found, simError } from "./errors.ts";
 
@@ -11,6 +12,8 @@ export interface SimFunction {
   readonly device: SimDevice;
   readonly entry: Entry;
   readonly kernel: KernelInstance;
+  /** The kernel as a watcher sees it: translated anew, to report what it does. */
+  watchedBy(watcher: LaunchWatcher): KernelInstance;
   maxDynamicShared: number;
 }
 
@@ -67,15 +70,25 @@ export class SimModules {
     if (known !== undefined) return known;
     const entry = ptx.entries.find((e) => e.name === name);
     if (!entry) throw simError("cuModuleGetFunction", "CUDA_ERROR_NOT_FOUND", `${ptx.name} has no kernel ${name}`);
-    const compiled = compileKernel(entry, ptx, {
+    const options = {
       deviceBase: device.deviceBase,
-      globalAddress: ({ offset }) => device.deviceBase + BigInt((globals ?? 0) + offset),
+      globalAddress: ({ offset }: Variable) => device.deviceBase + BigInt((globals ?? 0) + offset),
       checked: device.checks,
       shared: false,
-    });
+    };
+    const watched = new WeakMap<LaunchWatcher, KernelInstance>();
+    const watchedBy = (watcher: LaunchWatcher): KernelInstance => {
+      let instance = watched.get(watcher);
+      if (!instance) {
+        const compiled = compileKernel(entry, ptx, { ...options, checked: true, flow: watcher.flow });
+        instance = new KernelInstance(compiled, device, 0, watcher);
+        watched.set(watcher, instance);
+      }
+      return instance;
+    };
     const fn = this.#handle() as FunctionHandle;
-    const kernel = new KernelInstance(compiled, device);
-    this.#functions.set(fn, { device, entry, kernel, maxDynamicShared: defaultDynamicShared });
+    const kernel = new KernelInstance(compileKernel(entry, ptx, options), device);
+    this.#functions.set(fn, { device, entry, kernel, watchedBy, maxDynamicShared: defaultDynamicShared });
     functions.set(name, fn);
     return fn;
   }

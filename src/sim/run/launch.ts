@@ -13,6 +13,7 @@ import { MatrixFault, matrixOps } from "./matrix-ops.ts";
 import { type CollectiveRun, OperandReader } from "./operands.ts";
 import type { LinearMemory } from "./views.ts";
 import { warpOps } from "./warp-ops.ts";
+import type { FlowWatch, KernelWatch, LaunchWatcher } from "./watch.ts";
 import { wmmaOps } from "./wmma-ops.ts";
 
 /** What a device lends its kernels. */
@@ -54,7 +55,7 @@ export class KernelInstance {
   readonly #regions: readonly RegionFunction[];
   readonly #runWhole: RegionFunction;
   readonly #collectives: readonly Collective[];
-  readonly #checks: KernelChecks | undefined;
+  readonly #watch: KernelWatch | undefined;
   readonly #barriers: Barriers;
   /** Where all lanes of a warp are, or -1: their states in the warp's area say. Otherwise those are out of date. */
   #states = new Int32Array(32);
@@ -62,24 +63,31 @@ export class KernelInstance {
   #warp = 0;
   #block: [number, number, number] = [0, 0, 0];
 
-  constructor(kernel: CompiledKernel, host: KernelHost, executor = 0) {
+  /** `watcher` takes the place of the checks, for a kernel compiled with its flow. */
+  constructor(kernel: CompiledKernel, host: KernelHost, executor = 0, watcher?: LaunchWatcher) {
     this.kernel = kernel;
     this.#host = host;
     this.#base = executor * memoryMap.executorBytes;
     this.#warps = this.#base + memoryMap.warps;
-    this.#checks = host.checked && new KernelChecks(kernel, host.memory, this.#base, host.checked);
-    this.#barriers = new Barriers(kernel, host.memory, this.#base, this.#checks);
+    this.#watch = watcher
+      ? watcher.watch(kernel, host.memory, this.#base)
+      : host.checked && new KernelChecks(kernel, host.memory, this.#base, host.checked);
+    this.#barriers = new Barriers(kernel, host.memory, this.#base, this.#watch);
     const instance = new wasm.Instance(kernel.wasm, { env: this.#imports() });
     const count = Math.max(...kernel.regionOf) + 1;
-    this.#regions = Array.from({ length: count }, (_, i) => instance.exports[`r${i}`] as RegionFunction);
-    this.#runWhole = instance.exports.warp as RegionFunction;
+    const regions = Array.from({ length: count }, (_, i) => instance.exports[`r${i}`] as RegionFunction);
+    const flow = this.#watch?.flow;
+    this.#regions = flow ? regions.map((run) => watchedRegion(run, flow)) : regions;
+    this.#runWhole = flow
+      ? (area, frames, state) => this.#regions[kernel.regionOf[state]!]!(area, frames, state)
+      : (instance.exports.warp as RegionFunction);
     this.#collectives = kernel.collectives.map(({ instruction, next, follower }, number) => {
       const resolve = (address: bigint, bytes: number): number => {
         const offset = address - host.deviceBase;
         if (offset >= 0n && offset < BigInt(host.memory.bytes)) return Number(offset);
         return this.#resolve(address, instruction, 0, 0, bytes);
       };
-      const observe = this.#checks?.observer(number);
+      const observe = this.#watch?.observer(number);
       const reader = new OperandReader(instruction, this.#base, kernel.entry.name, kernel.homes, resolve, observe);
       if (isBarrier(instruction)) return { instruction, next, follower, run: undefined, mask: undefined };
       const make = warpOps[instruction.name] ?? matrixOps[instruction.name] ?? wmmaOps[instruction.name];
@@ -116,7 +124,7 @@ export class KernelInstance {
     memory.i32[(base + memoryMap.sharedBytes) >>> 2] = shared;
     memory.i32[(base + memoryMap.dynamicSharedBytes) >>> 2] = shape.sharedBytes;
     this.#writeThreads(block, threads, warps);
-    this.#checks?.begin(shape);
+    this.#watch?.begin(shape);
     const at = (base + memoryMap.blockIndex) >>> 2;
     for (let z = 0; z < grid[2]; z++) {
       for (let y = 0; y < grid[1]; y++) {
@@ -126,7 +134,7 @@ export class KernelInstance {
           i32[at + 1] = y;
           i32[at + 2] = z;
           this.#block = [x, y, z];
-          this.#checks?.beginBlock(this.#block);
+          this.#watch?.beginBlock(this.#block);
           // What a block finds in shared memory is arbitrary: NaN in every float type.
           memory.u8.fill(0xff, base + memoryMap.shared, base + memoryMap.shared + shared);
           this.#runBlock(threads, warps, frameBytes);
@@ -190,7 +198,7 @@ export class KernelInstance {
    */
   #runWarp(area: number, frames: number, begin: number): number {
     this.#warp = area;
-    this.#checks?.enterWarp(area);
+    this.#watch?.enterWarp(area);
     const { memory } = this.#host;
     const { regionOf } = this.kernel;
     let state = begin;
@@ -267,9 +275,9 @@ export class KernelInstance {
   #collect(number: number, area: number, lanes: number): void {
     const collective = this.#collectives[number]!;
     try {
-      this.#checks?.meet(number, lanes);
+      this.#watch?.meet(number, lanes);
       collective.run!(this.#host.memory, area, lanes);
-      this.#checks?.meet(number, lanes);
+      this.#watch?.meet(number, lanes);
     } catch (cause) {
       if (!(cause instanceof MatrixFault)) throw cause;
       const name = (cause.address & 15) !== 0 ? "CUDA_ERROR_MISALIGNED_ADDRESS" : "CUDA_ERROR_ILLEGAL_ADDRESS";
@@ -323,9 +331,13 @@ export class KernelInstance {
           : `of shared memory ${this.#sharedRange(address, bytes)}`;
         throw kernelFault(name, `${this.#describe(instruction, lane)}: address ${address} ${range}`);
       },
-      check: this.#checks?.access ?? (() => {}),
-      copies: this.#checks?.copies ?? (() => {}),
-      meet: (number: number) => this.#checks?.meet(number, -1),
+      check: this.#watch?.access ?? (() => {}),
+      copies: this.#watch?.copies ?? (() => {}),
+      meet: (number: number) => this.#watch?.meet(number, -1),
+      step: this.#watch?.flow?.step ?? (() => {}),
+      guarded: this.#watch?.flow?.guarded ?? (() => {}),
+      trace: this.#watch?.flow?.trace ?? (() => 0),
+      operand: this.#watch?.flow?.operand ?? (() => {}),
       trap: (site: number, lane: number) => {
         throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", `${this.#describe(sites[site]!, lane)}: the kernel trapped`);
       },
@@ -371,6 +383,15 @@ export class KernelInstance {
       `${where()}: address ${hexAddress} ${this.#host.describeAddress(address)}`,
     );
   }
+}
+
+function watchedRegion(run: RegionFunction, flow: FlowWatch): RegionFunction {
+  return (area, frames, entry) => {
+    flow.enter(area);
+    const state = run(area, frames, entry);
+    flow.leave(area);
+    return state;
+  };
 }
 
 function hex(mask: number): string {
