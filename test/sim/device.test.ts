@@ -90,7 +90,12 @@ bar.sync 0; sub.u32 %v, 127, %t; shl.b32 %v, %v, 2; mov.u32 %w, tile; add.u32 %w
     expect([out[0], out[40], out[41]]).toEqual([1, 1, 0]);
     const stuck = `setp.gt.u32 %p, %t, 40; @%p bra OTHER; bar.sync 1; bra OUT; OTHER: bar.sync 2; OUT: ret;`;
     expect(() => run(stuck, 64)).toThrow(
-      /CUDA_ERROR_LAUNCH_TIMEOUT: k block \(0,0,0\) thread \(0,0,0\), PTX line \d+ \(bar\.sync\)/,
+      /CUDA_ERROR_LAUNCH_TIMEOUT: k block \(0,0,0\) thread \(0,0,0\), PTX line \d+ \(bar\.sync\) waits for threads of its block that never come: 41 of 64 live threads are there; thread \(41,0,0\) is at PTX line \d+ \(bar\.sync\)$/,
+    );
+    // Half a warp waits for the other half, which waits for the block.
+    const halves = `setp.lt.u32 %p, %t, 16; @%p bra LOW; shfl.sync.idx.b32 %v, %t, 0, 0x1f, 0xffffffff; LOW: bar.sync 0; ret;`;
+    expect(() => run(halves, 32)).toThrow(
+      /\(shfl\.sync\.idx\.b32\) waits for lanes of its warp .*: 16 of 32 live threads are there; thread \(0,0,0\) is at PTX line \d+ \(bar\.sync\)$/,
     );
   });
 });

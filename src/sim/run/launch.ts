@@ -11,6 +11,7 @@ import { describePlace, kernelFault, type ThreadPlace } from "./faults.ts";
 import { fma64 } from "./fma64.ts";
 import { MatrixFault, matrixOps } from "./matrix-ops.ts";
 import { type CollectiveRun, OperandReader } from "./operands.ts";
+import { describeStall } from "./stall.ts";
 import type { LinearMemory } from "./views.ts";
 import { warpOps } from "./warp-ops.ts";
 import type { FlowWatch, KernelWatch, LaunchWatcher } from "./watch.ts";
@@ -179,7 +180,7 @@ export class KernelInstance {
       for (let w = 0; w < warps; w++) this.#settle(this.#warps + w * warpBytes, states[w]!);
       const stuck = this.#barriers.release(warps);
       if (stuck === "done") return;
-      if (stuck !== "released") this.#deadlock(stuck.warp, stuck.lane);
+      if (stuck !== "released") this.#deadlock(warps, stuck.warp, stuck.lane);
       states.fill(-1, 0, warps);
     }
   }
@@ -267,7 +268,7 @@ export class KernelInstance {
         "CUDA_ERROR_LAUNCH_TIMEOUT",
         `${this.#describe(collective.instruction, lane)} waits for lanes of its warp that never come (member mask ${hex(
           collective.mask?.(memory, area, lane) ?? -1,
-        )}, there ${hex(lost![1])})`,
+        )}, there ${hex(lost![1])}): ${describeStall(this.kernel, memory, [area], lost![0])}`,
       );
     }
   }
@@ -286,13 +287,19 @@ export class KernelInstance {
     }
   }
 
-  #deadlock(warp: number, lane: number): never {
-    this.#warp = this.#warps + warp * this.kernel.warpBytes;
+  #deadlock(warps: number, warp: number, lane: number): never {
+    const areas = Array.from({ length: warps }, (_, w) => this.#warps + w * this.kernel.warpBytes);
+    this.#warp = areas[warp]!;
     const state = this.#host.memory.i32[(this.#warp >>> 2) + lane]!;
     const { instruction } = this.#collectives[state - waiting]!;
     throw kernelFault(
       "CUDA_ERROR_LAUNCH_TIMEOUT",
-      `${this.#describe(instruction, lane)} waits for threads of its block that never come`,
+      `${this.#describe(instruction, lane)} waits for threads of its block that never come: ${describeStall(
+        this.kernel,
+        this.#host.memory,
+        areas,
+        state,
+      )}`,
     );
   }
 
