@@ -1,6 +1,6 @@
 import type { LaunchShape } from "../../driver/api.ts";
 import { accessBytes, accessKinds, unpackAccess } from "../compile/access.ts";
-import { type CompiledKernel, dynamicSharedOffset } from "../compile/kernel.ts";
+import type { CompiledKernel } from "../compile/kernel.ts";
 import { memoryMap, warpSlots } from "../memory-map.ts";
 import type { Arrival } from "../run/barriers.ts";
 import type { AccessObserver } from "../run/operands.ts";
@@ -8,6 +8,7 @@ import type { LinearMemory } from "../run/views.ts";
 import type { KernelWatch } from "../run/watch.ts";
 import type { DeviceShadow } from "./device-shadow.ts";
 import { CheckReport, type DescribeOffset } from "./report.ts";
+import { SharedBounds } from "./shared-bounds.ts";
 import type { SharedShadow } from "./shared-shadow.ts";
 import type { Release } from "./thread-order.ts";
 
@@ -31,8 +32,7 @@ export class KernelChecks implements KernelWatch {
   readonly #report: CheckReport;
   readonly #cellShift: number;
   readonly #frameBytes: number;
-  #dynamicBegin = 0;
-  #dynamicEnd = 0;
+  #bounds: SharedBounds;
   #warp = 0;
   /** By barrier and warp: the last `bar.arrive` since the barrier was complete. */
   readonly #arrived = new Map<number, Map<number, Release>>();
@@ -43,16 +43,16 @@ export class KernelChecks implements KernelWatch {
     this.#linear = linear;
     this.#base = base;
     this.#memory = memory;
+    this.#bounds = new SharedBounds(kernel.sharedMemory, 0);
     this.#report = new CheckReport(kernel, memory.describe);
     this.#cellShift = 31 - Math.clz32(narrowestSharedAccess(kernel));
     this.#frameBytes = (kernel.entry.localBytes + 15) & ~15;
   }
 
   begin(shape: LaunchShape): void {
-    this.#report.begin(shape);
-    this.#dynamicBegin = dynamicSharedOffset(this.#kernel.entry);
-    this.#dynamicEnd = this.#dynamicBegin + shape.sharedBytes;
-    this.#memory.shared.begin(this.#dynamicEnd, this.#cellShift);
+    this.#bounds = new SharedBounds(this.#kernel.sharedMemory, shape.sharedBytes);
+    this.#report.begin(shape, this.#bounds);
+    this.#memory.shared.begin(this.#bounds.bytes, this.#cellShift);
   }
 
   beginBlock(block: readonly [number, number, number]): void {
@@ -146,10 +146,7 @@ export class KernelChecks implements KernelWatch {
 
   #sharedAccess(offset: number, own: { thread: number; site: number; bytes: number; kind: number }): void {
     const { thread, site, bytes, kind } = own;
-    const end = offset + bytes;
-    const inStatic = end <= this.#kernel.entry.sharedBytes;
-    if (!inStatic && !(offset >= this.#dynamicBegin && end <= this.#dynamicEnd))
-      this.#report.outsideShared(offset, own);
+    if (!this.#bounds.contain(offset, bytes)) this.#report.outsideShared(offset, own);
     const { shared } = this.#memory;
     const fault =
       kind === accessKinds.read
@@ -164,7 +161,7 @@ export class KernelChecks implements KernelWatch {
 
   #sharedMemory(): Uint8Array {
     const begin = this.#base + memoryMap.shared;
-    return this.#linear.u8.subarray(begin, begin + this.#dynamicEnd);
+    return this.#linear.u8.subarray(begin, begin + this.#bounds.bytes);
   }
 
   #warpOf(area: number): number {

@@ -4,8 +4,8 @@ import type { CompiledKernel } from "../compile/kernel.ts";
 import type { Instruction } from "../ptx/ast.ts";
 import { describeLine, describePlace, kernelFault } from "../run/faults.ts";
 import type { DeviceFault } from "./device-shadow.ts";
+import type { SharedBounds } from "./shared-bounds.ts";
 import type { SharedFault } from "./shared-shadow.ts";
-import { describeShared, type SharedRange, sharedRanges } from "./shared-variables.ts";
 import type { WarpLanes } from "./thread-order.ts";
 
 /** The address that a kernel knows an offset of linear memory by, and what lies there: `4 bytes into the allocation of …`. */
@@ -32,7 +32,7 @@ export class CheckReport {
   readonly #kernel: CompiledKernel;
   readonly #describe: DescribeOffset;
   #shape: LaunchShape | undefined;
-  #ranges: readonly SharedRange[] = [];
+  #bounds: SharedBounds | undefined;
   block: readonly [number, number, number] = [0, 0, 0];
 
   constructor(kernel: CompiledKernel, describe: DescribeOffset) {
@@ -40,9 +40,9 @@ export class CheckReport {
     this.#describe = describe;
   }
 
-  begin(shape: LaunchShape): void {
+  begin(shape: LaunchShape, bounds: SharedBounds): void {
     this.#shape = shape;
-    this.#ranges = sharedRanges(this.#kernel.entry, shape.sharedBytes);
+    this.#bounds = bounds;
   }
 
   device(fault: DeviceFault, offset: number, own: Access): never {
@@ -123,7 +123,7 @@ export class CheckReport {
   }
 
   #sharedAccess(offset: number, own: Access): string {
-    const where = describeShared(this.#ranges, offset);
+    const where = this.#bounds!.describe(offset);
     return `${this.#who(own)} ${verbs[own.kind]} ${own.bytes} bytes at shared address ${offset}, ${where}`;
   }
 

@@ -12,6 +12,7 @@ import { analyzeLiveness } from "./liveness.ts";
 import { type MatrixProduct, matrixProductCode, matrixProductOf } from "./matrix-product.ts";
 import { type Homes, type KernelPlan, regionFunction } from "./region-code.ts";
 import { splitRegions } from "./regions.ts";
+import { guardedSharedLayout, type SharedLayout, sharedLayout } from "./shared-layout.ts";
 import { type CollectiveWriter, collectiveWriter } from "./warp-collectives.ts";
 import { warpFunction } from "./warp-function.ts";
 
@@ -34,6 +35,7 @@ export interface CompiledKernel {
   readonly homes: Homes;
   /** The size of one warp's area. */
   readonly warpBytes: number;
+  readonly sharedMemory: SharedLayout;
   readonly sites: readonly Instruction[];
   /** What the kernel was cut into, where it was compiled with `flow`. */
   readonly fragments: readonly Fragment[] | undefined;
@@ -49,11 +51,6 @@ export interface CompileOptions {
   readonly flow?: FlowReports | undefined;
   /** Whether the memory is one that threads share. */
   readonly shared: boolean;
-}
-
-/** Where dynamic shared memory begins: behind the static one. */
-export function dynamicSharedOffset(entry: Entry): number {
-  return (entry.sharedBytes + 15) & ~15;
 }
 
 /**
@@ -89,6 +86,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     warpBytes += registerType(entry.registers[index]!).value.endsWith("64") ? 256 : 128;
   }
 
+  const sharedMemory = options.checked ? guardedSharedLayout(entry) : sharedLayout(entry);
   const sites: Instruction[] = [];
   const context: KernelContext = {
     module: module.name,
@@ -96,8 +94,9 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     deviceBase: options.deviceBase,
     symbolAddress: (variable) => {
       if (variable.space === "global" || variable.space === "const") return options.globalAddress(variable);
-      if (variable.space === "shared" && variable.bytes === 0) return BigInt(dynamicSharedOffset(entry));
-      return BigInt(variable.offset);
+      if (variable.space !== "shared") return BigInt(variable.offset);
+      const range = sharedMemory.ranges.find(({ name }) => name === variable.name);
+      return BigInt(range ? range.offset : sharedMemory.dynamicOffset);
     },
     localBytes: entry.localBytes,
     parameterBytes: entry.parameterBytes,
@@ -145,6 +144,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     collectives,
     homes,
     warpBytes,
+    sharedMemory,
     sites,
     fragments: options.flow && fragments,
   };

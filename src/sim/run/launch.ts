@@ -2,7 +2,6 @@ import type { LaunchShape } from "../../driver/api.ts";
 import { type CheckedMemory, KernelChecks } from "../check/kernel-checks.ts";
 import { accessBytes } from "../compile/access.ts";
 import type { CompiledKernel } from "../compile/kernel.ts";
-import { dynamicSharedOffset } from "../compile/kernel.ts";
 import { exited, localWindow, memoryMap, sharedWindow, waiting, warpSlots, windowBytes } from "../memory-map.ts";
 import type { Instruction } from "../ptx/ast.ts";
 import { wasm } from "../wasm/host.ts";
@@ -121,7 +120,7 @@ export class KernelInstance {
     memory.i32.set(grid, (base + memoryMap.gridShape) >>> 2);
     memory.i32.set(block, (base + memoryMap.blockShape) >>> 2);
     memory.u64[(base + memoryMap.limit) >>> 3] = BigInt(memory.bytes);
-    const shared = (dynamicSharedOffset(entry) + shape.sharedBytes + 15) & ~15;
+    const shared = (this.kernel.sharedMemory.dynamicOffset + shape.sharedBytes + 15) & ~15;
     memory.i32[(base + memoryMap.sharedBytes) >>> 2] = shared;
     memory.i32[(base + memoryMap.dynamicSharedBytes) >>> 2] = shape.sharedBytes;
     this.#writeThreads(block, threads, warps);

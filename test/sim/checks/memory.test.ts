@@ -71,8 +71,31 @@ describe("where buffers end", () => {
     expect(run(20)).toMatch(
       /out of bounds: .* writes 4 bytes at shared address 20, just past the end of row \(20 bytes\)$/,
     );
-    expect(run(32, 8)).toBe("clean");
-    expect(run(40, 8)).toMatch(/just past the end of dynamic shared memory \(8 bytes\)$/);
+    expect(run(20, 8)).toMatch(/just past the end of row/);
+  });
+
+  test("a variable in shared memory is not its neighbour, nor dynamic shared memory", () => {
+    const declarations = ".shared .align 4 .b8 first[16]; .shared .align 4 .b8 second[16];";
+    const dynamic = ".extern .shared .align 16 .b8 rest[];";
+    const run = (address: string) =>
+      verdict(() =>
+        launch(
+          kernel(
+            device,
+            [`mov.u32 %r1, rest; st.shared.u32 [second], 0; st.shared.u32 [${address}], 1;`],
+            declarations,
+            dynamic,
+          ),
+          0n,
+          1,
+          8,
+        ),
+      );
+    for (const inside of ["first+12", "second+12", "%r1+4"]) expect(run(inside)).toBe("clean");
+    expect(run("first+16")).toMatch(/just past the end of first \(16 bytes\)$/);
+    expect(run("second+16")).toMatch(/just past the end of second \(16 bytes\)$/);
+    expect(run("%r1+8")).toMatch(/just past the end of dynamic shared memory \(8 bytes\)$/);
+    expect(run("%r1+-4")).toMatch(/4 bytes before dynamic shared memory \(8 bytes\)$/);
   });
 
   test("local memory too", () => {

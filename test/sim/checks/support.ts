@@ -11,18 +11,20 @@ export function checkedDevice(name = "sim:sm_80"): Device {
 /**
  * A kernel of one pointer parameter. Each line of `source` is one line of `bug.cu`, which the text names with `.loc`, and may hold
  * several PTX instructions. The registers are %out (the parameter), %a, %b (64 bits), %t (the thread), %r0 to %r9, %f0 to
- * %f9, %p and %q; `declarations` come first and have no line.
+ * %f9, %p and %q; `declarations` come first and have no line, nor have those
+ * of the module.
  */
-export function kernel(on: Device, source: readonly string[], declarations = ""): KernelFunction {
-  return on.loadModule(new TextEncoder().encode(kernelText(source, declarations)), "test/bug").getFunction("bug");
+export function kernel(on: Device, source: readonly string[], declarations = "", ofModule = ""): KernelFunction {
+  const text = kernelText(source, declarations, ofModule);
+  return on.loadModule(new TextEncoder().encode(text), "test/bug").getFunction("bug");
 }
 
-export function kernelText(source: readonly string[], declarations = ""): string {
+function kernelText(source: readonly string[], declarations: string, ofModule: string): string {
   const lines = source.flatMap((line, i) => [`.loc 1 ${i + 1} 0`, line]);
   return [
     ".version 7.0",
     ".target sm_60",
-    ".address_size 64",
+    `.address_size 64 ${ofModule}`,
     ".visible .entry bug(.param .u64 out)",
     "{",
     ".reg .b64 %out, %a, %b; .reg .b32 %t, %r<10>; .reg .f32 %f<10>; .reg .pred %p, %q;",
