@@ -1,7 +1,7 @@
 import type { NamedToken } from "../tokenizer/files.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type ChatMessage, ChatTemplate, type RenderOptions, type TemplateTokens } from "./chat-template.ts";
-import { templatesOf } from "./source.ts";
+import { type TemplateSources, templatesOf } from "./source.ts";
 
 export interface ApplyOptions extends RenderOptions {
   /**
@@ -41,9 +41,14 @@ export function loadChatTemplate(directory: string, tokenizer: Tokenizer): ChatT
   return ChatTemplate.load(directory, templateTokens(tokenizer));
 }
 
+/** Templates that were found elsewhere, with the special tokens of a tokenizer. */
+export function chatTemplateOf(sources: TemplateSources, tokenizer: Tokenizer): ChatTemplate {
+  return new ChatTemplate(sources, templateTokens(tokenizer));
+}
+
 /** A template given as text, in place of the model's own. */
 export function chatTemplateFrom(text: string, tokenizer: Tokenizer, file = "chat template"): ChatTemplate {
-  return new ChatTemplate({ templates: templatesOf(text, file)!, file }, templateTokens(tokenizer));
+  return chatTemplateOf({ templates: templatesOf(text, file)!, file }, tokenizer);
 }
 
 function templateTokens(tokenizer: Tokenizer): TemplateTokens {

@@ -1,0 +1,69 @@
+import { FormatError } from "../../base/errors.ts";
+import { describeJson } from "../json.ts";
+import { isTokenId } from "../tokenizer/files.ts";
+import type { AddedToken } from "../tokenizer/library.ts";
+import type { GgufMetadata } from "./metadata.ts";
+
+/** `tokenizer.ggml.token_type`. */
+const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
+/** The tokens of a GGUF file by id, and what each is. */
+export interface GgufVocabulary {
+  readonly tokens: readonly string[];
+  /** Matched whole in text before anything else, so that merges never build them. */
+  readonly added: readonly AddedToken[];
+  /** Whether text becomes this token by merging; bytes and unused tokens are in the vocabulary, but not so. */
+  isMerged(id: number): boolean;
+  /** A token by its role (`bos`, `eos`, `padding`, …); undefined where the file names none, or one that it does not have. */
+  named(role: string): number | undefined;
+}
+
+/** Reads tokens and their types. Throws FormatError when they are missing, occur twice or do not go together. */
+export function readVocabulary(metadata: GgufMetadata): GgufVocabulary {
+  const tokens = metadata.require("texts", "tokenizer.ggml.tokens").map((token, id) => token || `[EMPTY_${id}]`);
+  if (tokens.length === 0 || !isTokenId(tokens.length - 1)) {
+    throw metadata.error("tokenizer.ggml.tokens", `has ${tokens.length} tokens; expected 1 to ${2 ** 24}`);
+  }
+  checkUnique(tokens, metadata);
+  const types = metadata.find("numbers", "tokenizer.ggml.token_type");
+  if (types && types.length < tokens.length) {
+    throw metadata.error("tokenizer.ggml.token_type", `names ${types.length} of ${tokens.length} tokens`);
+  }
+  const typeOf = (id: number) => types?.[id] ?? tokenTypes.normal;
+  const added: AddedToken[] = [];
+  for (const [id, content] of tokens.entries()) {
+    const type = typeOf(id);
+    const isSpecial = type === tokenTypes.control || type === tokenTypes.unknown;
+    if (isSpecial || type === tokenTypes.userDefined) {
+      added.push({
+        id,
+        content,
+        special: isSpecial,
+        lstrip: false,
+        rstrip: false,
+        normalized: false,
+        single_word: false,
+      });
+    }
+  }
+  return {
+    tokens,
+    added,
+    isMerged: (id) => typeOf(id) === tokenTypes.normal,
+    named: (role) => {
+      const id = metadata.find("size", `tokenizer.ggml.${role}_token_id`);
+      return id !== undefined && id < tokens.length ? id : undefined;
+    },
+  };
+}
+
+function checkUnique(tokens: readonly string[], { file }: GgufMetadata): void {
+  const ids = new Map<string, number>();
+  for (const [id, token] of tokens.entries()) {
+    const other = ids.get(token);
+    if (other !== undefined) {
+      throw new FormatError(file, `${file}: token ${describeJson(token)} has the ids ${other} and ${id}`);
+    }
+    ids.set(token, id);
+  }
+}
