@@ -1,3 +1,16 @@
+import { openCheckpoint } from "../../src/formats/safetensors/checkpoint.ts";
+import { writeCheckpoint } from "../../src/formats/safetensors/write.ts";
+
+/** Writes the weights of a checkpoint into another directory, as shards of at most `maxShardBytes` and their index. */
+export function shard(from: string, directory: string, maxShardBytes: number): void {
+  using source = openCheckpoint(from);
+  const tensors = [...source.tensors.values()].map(({ name, shape, elementType }) => {
+    if (!elementType) throw new Error(`${name}: a type that is not written`);
+    return { name, shape, dtype: elementType, data: () => source.read(name) };
+  });
+  writeCheckpoint(directory, tensors, { maxShardBytes });
+}
+
 /** What a call throws, or undefined when it returns. */
 export function thrownBy(action: () => unknown): Error | undefined {
   try {

@@ -1,9 +1,12 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FormatError, UnsupportedError } from "../../../src/base/errors.ts";
 import { familyOf } from "../../../src/formats/config/families.ts";
 import { type ModelConfig, parseModelConfig } from "../../../src/formats/config/model-config.ts";
 import { thrownBy } from "../support.ts";
 
+const fixtures = join(import.meta.dirname, "../../fixtures");
 const parse = (json: object) => parseModelConfig(json as Record<string, unknown>, "config.json");
 
 /** A small config of a family that is silent on everything a family may assume. */
@@ -171,11 +174,34 @@ describe("both forms of a config say the same", () => {
     expect(meaning(small(type, older))).toEqual(meaning(small(type, newer)));
   });
 
+  test.each(readdirSync(fixtures).filter((name) => existsSync(join(fixtures, name, "config.json"))))(
+    "%s, written as transformers 4 would",
+    (name) => {
+      const config = JSON.parse(readFileSync(join(fixtures, name, "config.json"), "utf8"));
+      expect(meaning(inOlderForm(config))).toEqual(meaning(config));
+    },
+  );
+
   test("the first Phi-3 checkpoints call longrope yarn", () => {
     const factors = { short_factor: new Array(8).fill(1), long_factor: new Array(8).fill(2) };
     expect(read("phi3", { rope_scaling: { type: "yarn", ...factors } }).rope.type).toBe("longrope");
   });
 });
+
+/** A config of transformers 5 with the fields that version 4 had for the same. */
+function inOlderForm(config: Record<string, unknown>): object {
+  const { dtype, rope_parameters, layer_types: _, ...others } = config;
+  const rope = rope_parameters as Record<string, Record<string, unknown>>;
+  const { rope_theta, partial_rotary_factor, ...scaling } = rope.full_attention ?? rope;
+  return {
+    ...others,
+    torch_dtype: dtype,
+    rope_theta,
+    ...(partial_rotary_factor === undefined ? {} : { partial_rotary_factor }),
+    ...(rope.sliding_attention ? { rope_local_base_freq: rope.sliding_attention.rope_theta } : {}),
+    rope_scaling: scaling.rope_type === "default" ? null : scaling,
+  };
+}
 
 describe("checkpoints of several modalities", () => {
   // As google/gemma-3-4b-it has it: the text config names little and leaves the rest to the family.

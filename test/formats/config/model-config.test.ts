@@ -39,14 +39,14 @@ describe("fixtures", () => {
   });
 
   test("a head dimension apart from hidden size over heads", () => {
-    const config = readModelConfig(join(fixtures, "llama3-head128-sharded"));
-    expect([config.hiddenSize, config.numAttentionHeads, config.headDim]).toEqual([192, 3, 128]);
+    const config = readModelConfig(join(fixtures, "qwen3-qknorm"));
+    expect([config.hiddenSize, config.numAttentionHeads, config.headDim]).toEqual([128, 2, 128]);
   });
 
   test("rotary scaling", () => {
     const rope = (name: string) => readModelConfig(join(fixtures, name)).rope;
     expect(rope("llama3-gqa-bf16")).toEqual({ type: "default", theta: 500_000 });
-    expect(rope("llama-rope-linear")).toEqual({ type: "linear", theta: 10_000, factor: 4 });
+    expect(rope("gemma3-text")).toEqual({ type: "linear", theta: 1e6, factor: 8 });
     expect(rope("llama31-rope-scaling")).toEqual({
       type: "llama3",
       theta: 500_000,
