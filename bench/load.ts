@@ -2,7 +2,7 @@ import { randomFillSync } from "node:crypto";
 import { closeSync, mkdtempSync, openSync, rmSync, writeFileSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { readModelConfig } from "../src/formats/config/model-config.ts";
+import { findModelFiles } from "../src/formats/model-files/model-files.ts";
 import { loadNetwork } from "../src/models/load-network.ts";
 import { defineBench, positiveInteger } from "./support/bench.ts";
 import { shapeConfig } from "./support/shapes.ts";
@@ -25,9 +25,10 @@ export const bench = defineBench({
       const bytes = writeCheckpoint(folder, options.shape);
       const runs: number[] = [];
       for (let i = 0; i < positiveInteger("repeats", options.repeats); i++) {
-        const config = readModelConfig(folder);
+        const files = findModelFiles(folder);
+        const config = files.readConfig();
         const begin = performance.now();
-        const network = await loadNetwork(folder, config, device, { dtype: options.dtype });
+        const network = await loadNetwork(files, config, device, { dtype: options.dtype });
         device.synchronize();
         runs.push((performance.now() - begin) / 1000);
         network.dispose();

@@ -26,6 +26,7 @@ export type { GenerationResult } from "./engine/text-assembly.ts";
 export { type Verification, verifyCheckpoint, verifyModel } from "./engine/verify.ts";
 export type { ChatMessage } from "./formats/chat-template/chat-template.ts";
 export type { ModelConfig } from "./formats/config/model-config.ts";
+export type { ModelFiles } from "./formats/model-files/model-files.ts";
 export { CustomKernel, type CustomKernelOptions } from "./kernels/custom.ts";
 export type { KernelShape } from "./kernels/library.ts";
 export type { ArgSpec, ArgType, ArgValues } from "./kernels/spec.ts";

@@ -3,11 +3,12 @@ import { ArgumentError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
 import type { ChatMessage, ChatTemplate } from "../formats/chat-template/chat-template.ts";
 import { stopTokenIds } from "../formats/chat-template/stop-tokens.ts";
-import { type GenerationConfig, readGenerationConfig } from "../formats/config/generation-config.ts";
-import { type ModelConfig, readModelConfig } from "../formats/config/model-config.ts";
+import type { GenerationConfig } from "../formats/config/generation-config.ts";
+import type { ModelConfig } from "../formats/config/model-config.ts";
+import type { ModelFiles } from "../formats/model-files/model-files.ts";
 import { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
+import { findModel } from "../models/find-model.ts";
 import { type LoadOptions, loadNetwork } from "../models/load-network.ts";
-import { resolveModelPath } from "../models/model-path.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Engine } from "./engine.ts";
@@ -27,13 +28,14 @@ export interface GenerationChunk {
 export interface FromPretrainedOptions extends LoadOptions {
   /** A device or its name; by default LLCUDA_DEVICE, else the first GPU, else `sim`. */
   readonly device?: Device | string | undefined;
-  /** A tokenizer that is loaded already; by default the directory's own, read when it is first needed. */
+  /** A tokenizer that is loaded already; by default the model's own, read when it is first needed. */
   readonly tokenizer?: PretrainedTokenizer | undefined;
 }
 
 /** A causal language model, ready to generate: network, tokenizer, configs and engine. Dispose it to free its memory. */
 export class LanguageModel implements Disposable {
-  readonly directory: string;
+  /** Where it was loaded from. */
+  readonly files: ModelFiles;
   readonly config: ModelConfig;
   readonly generationConfig: GenerationConfig;
   readonly network: CausalNetwork;
@@ -44,14 +46,14 @@ export class LanguageModel implements Disposable {
 
   /** Use `fromPretrained`. */
   constructor(parts: {
-    directory: string;
+    files: ModelFiles;
     config: ModelConfig;
     generationConfig: GenerationConfig;
     network: CausalNetwork;
     rotaryDtype?: DTypeName;
     tokenizer?: PretrainedTokenizer | undefined;
   }) {
-    this.directory = parts.directory;
+    this.files = parts.files;
     this.config = parts.config;
     this.generationConfig = parts.generationConfig;
     this.network = parts.network;
@@ -61,17 +63,17 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Loads a model directory, or `demo`. Files and options are checked before a device is opened.
+   * Loads a model directory, a `.gguf` file, or `demo`. Files and options are checked before a device is opened.
    * Throws FileError, FormatError, UnsupportedError, ArgumentError, DTypeError, DeviceError, OutOfMemoryError.
    */
   static async fromPretrained(name: string, options: FromPretrainedOptions = {}): Promise<LanguageModel> {
-    const directory = resolveModelPath(name);
-    const config = readModelConfig(directory);
-    const generationConfig = readGenerationConfig(directory);
+    const files = findModel(name);
+    const config = files.readConfig();
+    const generationConfig = files.readGenerationConfig();
     const rotaryDtype = dtype(options.rotaryDtype ?? "float32").name;
-    const network = await loadNetwork(directory, config, options.device, options);
+    const network = await loadNetwork(files, config, options.device, options);
     return new LanguageModel({
-      directory,
+      files,
       config,
       generationConfig,
       network,
@@ -84,9 +86,9 @@ export class LanguageModel implements Disposable {
     return this.network.device;
   }
 
-  /** Throws FileError when the directory holds none. */
+  /** Throws FileError when the model has none. */
   get tokenizer(): PretrainedTokenizer {
-    this.#tokenizer ??= new PretrainedTokenizer(this.directory);
+    this.#tokenizer ??= new PretrainedTokenizer(this.files);
     return this.#tokenizer;
   }
 

@@ -1,5 +1,4 @@
 import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { type DTypeName, float32 } from "../base/dtype.ts";
 import { FileError, FormatError } from "../base/errors.ts";
 import { SafetensorsFile } from "../formats/safetensors/file.ts";
@@ -60,12 +59,12 @@ export async function verifyCheckpoint(
 }
 
 /**
- * Compares a model with a reference run: `expectedFile`, by default expected.safetensors in its directory, holds
- * input_ids [L], logits [L, V] and greedy_ids [L + n].
+ * Compares a model with a reference run: `expectedFile`, by default expected.safetensors in its directory
+ * (NAME.expected.safetensors beside NAME.gguf), holds input_ids [L], logits [L, V] and greedy_ids [L + n].
  */
 export async function verifyModel(
   model: LanguageModel,
-  expectedFile: string = join(model.directory, "expected.safetensors"),
+  expectedFile: string = model.files.expectedFile,
 ): Promise<Verification> {
   const expected = readExpected(expectedFile);
   const tensor = await model.logits(expected.inputIds);

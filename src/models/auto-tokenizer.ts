@@ -2,26 +2,26 @@ import {
   type AppliedTemplate,
   type ApplyOptions,
   applyChatTemplate,
-  loadChatTemplate,
+  chatTemplateOf,
 } from "../formats/chat-template/apply.ts";
 import type { ChatMessage, ChatTemplate } from "../formats/chat-template/chat-template.ts";
-import { readTokenizerFiles } from "../formats/tokenizer/files.ts";
+import type { ModelFiles } from "../formats/model-files/model-files.ts";
 import { Tokenizer } from "../formats/tokenizer/tokenizer.ts";
-import { resolveModelPath } from "./model-path.ts";
+import { findModel } from "./find-model.ts";
 
 /** A model's tokenizer together with its chat template. */
 export class PretrainedTokenizer extends Tokenizer {
-  readonly directory: string;
+  readonly #files: ModelFiles;
   #template: ChatTemplate | undefined;
 
-  constructor(directory: string) {
-    super(readTokenizerFiles(directory));
-    this.directory = directory;
+  constructor(files: ModelFiles) {
+    super(files.readTokenizer());
+    this.#files = files;
   }
 
   /** Throws UnsupportedError when the model has none. */
   get chatTemplate(): ChatTemplate {
-    this.#template ??= loadChatTemplate(this.directory, this);
+    this.#template ??= chatTemplateOf(this.#files.readTemplates(), this);
     return this.#template;
   }
 
@@ -32,8 +32,8 @@ export class PretrainedTokenizer extends Tokenizer {
 }
 
 export const AutoTokenizer = {
-  /** Loads the tokenizer of a model directory, or of `demo`. Throws FileError or FormatError. */
+  /** Loads the tokenizer of a model directory, of a GGUF file, or of `demo`. Throws FileError or FormatError. */
   fromPretrained(name: string): PretrainedTokenizer {
-    return new PretrainedTokenizer(resolveModelPath(name));
+    return new PretrainedTokenizer(findModel(name));
   },
 } as const;

@@ -4,7 +4,8 @@ import { DTypeError, UnsupportedError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
 import { openDevice } from "../driver/open.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
-import { openCheckpoint } from "../formats/safetensors/checkpoint.ts";
+import type { ModelFiles } from "../formats/model-files/model-files.ts";
+import { refuseForeignWeights } from "../formats/stored/foreign.ts";
 import type { WeightSource } from "../formats/weight-source.ts";
 import { CheckpointWeights } from "../nn/checkpoint-weights.ts";
 import { type UploadProgress, uploadWeights } from "../nn/upload.ts";
@@ -33,7 +34,7 @@ export interface LoadOptions {
  * name; by default LLCUDA_DEVICE, else the first GPU, else `sim`) is opened when files and options have been found sound.
  */
 export async function loadNetwork(
-  directory: string,
+  files: ModelFiles,
   config: ModelConfig,
   where: Device | string | undefined,
   options: LoadOptions = {},
@@ -41,11 +42,12 @@ export async function loadNetwork(
   refuseQuantized(config);
   findArchitecture(config);
   wantedDType(options.dtype);
-  using source = openCheckpoint(directory);
+  using source = files.openWeights();
+  refuseForeignWeights(source, files.path, config.quantization);
   const device = typeof where === "object" ? where : openDevice(where);
   const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
   if (dtype === float16 && config.overflowsFloat16) warnOfOverflow(config);
-  const weights = new CheckpointWeights(directory, source, device, dtype);
+  const weights = new CheckpointWeights(files.path, source, device, dtype);
   const network = buildNetwork(withRotaryDType(config, options.rotaryDtype), weights);
   try {
     reportLeftOver(config, weights);
@@ -126,7 +128,7 @@ function knownDType(like: DTypeLike | string): DType | undefined {
 
 function refuseQuantized(config: ModelConfig): void {
   const { quantization } = config;
-  if (!quantization) return;
+  if (quantization?.method !== "bitsandbytes") return;
   throw new UnsupportedError(
     `${config.source.file}: the weights are quantized (${quantization.method}), which this version cannot load; use a float32, float16 or bfloat16 checkpoint`,
   );

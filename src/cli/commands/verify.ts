@@ -1,4 +1,3 @@
-import { join } from "node:path";
 import { Command } from "commander";
 import type { Verification } from "../../engine/verify.ts";
 import { exitCodes, interruptible } from "../errors.ts";
@@ -12,7 +11,10 @@ interface Flags extends ModelFlags {
 export function verifyCommand(): Command {
   const command = new Command("verify")
     .description("compare a checkpoint with the reference logits in its expected.safetensors; exit code 0 or 1")
-    .argument("<model>", "directory with the checkpoint and expected.safetensors")
+    .argument(
+      "<model>",
+      "directory with the checkpoint and expected.safetensors, or NAME.gguf beside NAME.expected.safetensors",
+    )
     .option("--expected <file>", "the reference run, when it is not in the directory")
     .option("--json", "print the figures as JSON");
   return addModelOptions(command).action(run);
@@ -20,8 +22,8 @@ export function verifyCommand(): Command {
 
 async function run(name: string, flags: Flags): Promise<void> {
   const { checkReference, verifyCheckpoint } = await import("../../engine/verify.ts");
-  const { resolveModelPath } = await import("../../models/model-path.ts");
-  const expected = flags.expected ?? join(resolveModelPath(name), "expected.safetensors");
+  const { findModel } = await import("../../models/find-model.ts");
+  const expected = flags.expected ?? findModel(name).expectedFile;
   checkReference(expected);
   const { verification, device, dtype } = await interruptible((signal) =>
     verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), expected),

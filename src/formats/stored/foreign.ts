@@ -33,7 +33,8 @@ export function findForeignFormat(source: WeightSource): { format: string; tenso
   for (const [format, pattern] of formats) {
     for (const name of source.tensors.keys()) if (pattern.test(name)) return { format, tensor: name };
   }
-  for (const { name, dtype } of source.tensors.values()) {
+  for (const { name, dtype, ggml } of source.tensors.values()) {
+    if (ggml && !ggml.supported) return { format: `${ggml.name} blocks`, tensor: name };
     if (dtype.startsWith("F8_")) return { format: "FP8", tensor: name };
     if (dtype.startsWith("F4") || dtype.startsWith("F6_")) return { format: dtype, tensor: name };
   }

@@ -9,8 +9,8 @@ import { ggufConfig } from "../../../src/formats/gguf/config.ts";
 import { GgufParts } from "../../../src/formats/gguf/parts.ts";
 import type { GgufValue } from "../../../src/formats/gguf/values.ts";
 import { type GgufTensorToWrite, writeGguf } from "../../../src/formats/gguf/write.ts";
+import { modelMetadata } from "../../support/gguf-metadata.ts";
 import { thrownBy } from "../support.ts";
-import { modelMetadata } from "./models.ts";
 
 const fixtures = join(import.meta.dirname, "../../fixtures");
 let scratch = "";

@@ -8,8 +8,8 @@ import { mergesOfScores } from "../../../src/formats/gguf/sentencepiece.ts";
 import { ggufEndTokens, ggufTemplates, ggufTokenizerFiles } from "../../../src/formats/gguf/tokenizer.ts";
 import type { GgufValue } from "../../../src/formats/gguf/values.ts";
 import { Tokenizer } from "../../../src/formats/tokenizer/tokenizer.ts";
+import { tokenizerMetadata } from "../../support/gguf-tokenizer.ts";
 import { thrownBy } from "../support.ts";
-import { tokenizerMetadata } from "./from-huggingface.ts";
 
 const fixtures = join(import.meta.dirname, "../../fixtures");
 const demo = join(fixtures, "../../models/demo");

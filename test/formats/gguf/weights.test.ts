@@ -11,8 +11,9 @@ import type { GgufValue } from "../../../src/formats/gguf/values.ts";
 import { GgufWeights } from "../../../src/formats/gguf/weights.ts";
 import { type GgufTensorToWrite, writeGguf } from "../../../src/formats/gguf/write.ts";
 import { openCheckpoint } from "../../../src/formats/safetensors/checkpoint.ts";
+import { modelMetadata } from "../../support/gguf-metadata.ts";
+import { interleaveRows } from "../../support/gguf-model.ts";
 import { seededInts, thrownBy } from "../support.ts";
-import { modelMetadata } from "./models.ts";
 
 const fixtures = join(import.meta.dirname, "../../fixtures");
 const demo = join(fixtures, "../../models/demo");
@@ -44,18 +45,8 @@ const f32 = (name: string, shape: readonly number[], data?: Float32Array): GgufT
   data: data ?? new Float32Array(shape.reduce((a, b) => a * b, 1)),
 });
 
-/** The order in which llama.cpp's converter stores the rows of a head of `headDim`. */
-function interleaved(rows: number, columns: number, headDim: number): Float32Array {
-  const from = numbered(rows, columns);
-  const stored = new Float32Array(from.length);
-  for (let row = 0; row < rows; row++) {
-    const [head, at] = [Math.floor(row / headDim) * headDim, row % headDim];
-    const half = headDim / 2;
-    const place = head + (at < half ? 2 * at : 2 * (at - half) + 1);
-    stored.set(from.subarray(row * columns, (row + 1) * columns), place * columns);
-  }
-  return stored;
-}
+const interleaved = (rows: number, columns: number, headDim: number) =>
+  new Float32Array(interleaveRows(new Uint8Array(numbered(rows, columns).buffer), rows, headDim).buffer);
 
 describe("the file that gguf-py wrote, against the checkpoint that it was made from", () => {
   const open = () => new GgufWeights(GgufParts.open(join(fixtures, "demo-chat.Q4_K_M.gguf")));

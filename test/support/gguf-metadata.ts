@@ -1,4 +1,4 @@
-import type { GgufValue } from "../../../src/formats/gguf/values.ts";
+import type { GgufValue } from "../../src/formats/gguf/values.ts";
 
 export interface ModelShape {
   readonly heads: number;

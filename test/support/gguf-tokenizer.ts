@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { GgufValue } from "../../../src/formats/gguf/values.ts";
+import type { GgufValue } from "../../src/formats/gguf/values.ts";
 
 interface TokenizerJson {
   readonly model: {
