@@ -150,7 +150,7 @@ export function parseModelConfig(json: JsonObject, file: string): ModelConfig {
     attentionSoftcap: readField(source, "attn_logit_softcapping", positiveNumber, undefined),
     logitSoftcap: readField(source, "final_logit_softcapping", positiveNumber, undefined),
     tieWordEmbeddings: readField(source, "tie_word_embeddings", flag, false),
-    ...readSlidingLayers(source, family, numHiddenLayers),
+    ...readSlidingLayers(source, family, numHiddenLayers, maxPositionEmbeddings),
     overflowsFloat16: family.overflowsFloat16 ?? false,
     dtype: readDType(outer) ?? readDType(source),
     bosTokenId: asList(readField(source, "bos_token_id", tokenIds, []))[0],

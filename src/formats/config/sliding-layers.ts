@@ -11,12 +11,13 @@ export function readSlidingLayers(
   source: FieldSource,
   family: Family,
   layers: number,
+  maxPositions: number,
 ): { layerTypes: readonly LayerType[]; slidingWindow: number | undefined } {
-  const slidingWindow = readWindow(source, family);
+  const slidingWindow = readWindow(source, family, maxPositions);
   const layerTypes = (family.namesLayerTypes && readLayerTypes(source, layers)) || pattern(source, family, layers);
   const slides = layerTypes.includes("sliding_attention");
   if (slidingWindow === undefined) {
-    if (slides && source.json.layer_types) {
+    if (slides && isSwitchedOff(source) && source.json.layer_types) {
       throw new FormatError(
         source.file,
         `${source.file}: ${source.prefix}layer_types has layers of type "sliding_attention", but sliding_window or use_sliding_window switches them off`,
@@ -27,10 +28,19 @@ export function readSlidingLayers(
   return { layerTypes, slidingWindow: slides ? slidingWindow : undefined };
 }
 
-function readWindow(source: FieldSource, family: Family): number | undefined {
-  if (!family.slides || !readField(source, "use_sliding_window", flag, true)) return undefined;
-  // Some configs write 0 for "none".
-  return readField(source, "sliding_window", nonNegativeInteger, undefined) || undefined;
+/** Undefined also for a window that no sequence outgrows: Phi-3's long models have one of twice their context. */
+function readWindow(source: FieldSource, family: Family, maxPositions: number): number | undefined {
+  if (!family.slides || isSwitchedOff(source)) return undefined;
+  const window = readField(source, "sliding_window", nonNegativeInteger, 0);
+  return window < maxPositions ? window : undefined;
+}
+
+/** Some configs write 0 for "none". */
+function isSwitchedOff(source: FieldSource): boolean {
+  return (
+    !readField(source, "use_sliding_window", flag, true) ||
+    readField(source, "sliding_window", nonNegativeInteger, 0) === 0
+  );
 }
 
 function pattern(source: FieldSource, family: Family, layers: number): LayerType[] {

@@ -36,6 +36,8 @@ describe("what a family assumes", () => {
     expect(layers(read("mistral", { sliding_window: null }))).toBe("ffffff");
     expect(read("phi3").slidingWindow).toBe(undefined);
     expect(layers(read("phi3", { sliding_window: 2047 }))).toBe("ssssss");
+    // A window that no sequence outgrows is none.
+    expect(read("phi3", { sliding_window: 262_144, max_position_embeddings: 131_072 }).slidingWindow).toBe(undefined);
     expect([read("phi3").rmsNormEps, read("phi3").maxPositionEmbeddings]).toEqual([1e-5, 4096]);
   });
 
