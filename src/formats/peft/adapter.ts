@@ -1,0 +1,160 @@
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { FileError, FormatError, UnsupportedError } from "../../base/errors.ts";
+import { formatShape } from "../../base/shape.ts";
+import { describeJson } from "../json.ts";
+import { openFiles } from "../safetensors/checkpoint.ts";
+import type { TensorInfo, WeightSource } from "../weight-source.ts";
+import { type AdapterConfig, readAdapterConfig } from "./adapter-config.ts";
+
+export const adapterWeightsFile = "adapter_model.safetensors";
+
+/** One adapted module: its weight becomes W + scale · B·A. */
+export interface LoraModule {
+  /** As in the base checkpoint, without `.weight`: `model.layers.0.self_attn.q_proj`. */
+  readonly name: string;
+  /** Of an embedding [V, C], A is [r, V] and B is [C, r]: its rows are those of (B·A)ᵀ. */
+  readonly kind: "linear" | "embedding";
+  readonly rank: number;
+  readonly scale: number;
+  /** [r, in]. */
+  readonly a: TensorInfo;
+  /** [out, r]. */
+  readonly b: TensorInfo;
+  /** DoRA: [out], the norm that each row of W + scale · B·A is brought to. */
+  readonly magnitude: TensorInfo | undefined;
+}
+
+/** A LoRA adapter on disk, open for reading. */
+export class LoraAdapter {
+  readonly directory: string;
+  readonly config: AdapterConfig;
+  /** By module, in the order of the file. */
+  readonly modules: ReadonlyMap<string, LoraModule>;
+  /** Weights that take the place of the base's: modules trained whole, and biases. Names as in the base checkpoint. */
+  readonly replaced: ReadonlyMap<string, TensorInfo>;
+  /** Where the tensors above are read from. */
+  readonly source: WeightSource;
+
+  /**
+   * Opens an adapter as PEFT saves it: adapter_config.json and adapter_model.safetensors. What is adapted is decided by the
+   * tensors that are there. Throws FileError, FormatError where config and tensors disagree, or UnsupportedError.
+   */
+  static open(directory: string): LoraAdapter {
+    const config = readAdapterConfig(directory);
+    const source = openWeights(directory);
+    try {
+      return new LoraAdapter(directory, config, source);
+    } catch (error) {
+      source.close();
+      throw error;
+    }
+  }
+
+  private constructor(directory: string, config: AdapterConfig, source: WeightSource) {
+    this.directory = directory;
+    this.config = config;
+    this.source = source;
+    const { parts, replaced } = sort(source);
+    this.replaced = replaced;
+    this.modules = new Map([...parts].map(([name, found]) => [name, assemble(name, found, config)]));
+    if (this.modules.size === 0 && replaced.size === 0) {
+      const file = join(directory, adapterWeightsFile);
+      throw new FormatError(
+        file,
+        `${file}: there is nothing in it: neither lora_A and lora_B of a module nor a weight`,
+      );
+    }
+  }
+
+  close(): void {
+    this.source.close();
+  }
+
+  [Symbol.dispose](): void {
+    this.close();
+  }
+}
+
+function openWeights(directory: string): WeightSource {
+  const file = join(directory, adapterWeightsFile);
+  if (existsSync(file)) return openFiles([file]);
+  if (existsSync(join(directory, "adapter_model.bin"))) {
+    throw new UnsupportedError(
+      `${directory}: the adapter's weights are in adapter_model.bin; save them as safetensors (save_pretrained does)`,
+    );
+  }
+  throw new FileError(file, `${directory}: there is no ${adapterWeightsFile}; download the adapter's weights`);
+}
+
+type Role = "a" | "b" | "magnitude";
+/** What is known of one module, while its tensors are gathered. */
+type Parts = { kind: LoraModule["kind"] } & { [role in Role]?: TensorInfo };
+
+const roles: Readonly<Record<string, readonly [Role, LoraModule["kind"] | undefined]>> = {
+  "lora_A.weight": ["a", "linear"],
+  "lora_B.weight": ["b", "linear"],
+  lora_embedding_A: ["a", "embedding"],
+  lora_embedding_B: ["b", "embedding"],
+  lora_magnitude_vector: ["magnitude", undefined],
+  "lora_magnitude_vector.weight": ["magnitude", undefined],
+};
+
+/** Tells the tensors of LoRA from weights that replace the base's, and takes off what PEFT wraps around names. */
+function sort(source: WeightSource): { parts: Map<string, Parts>; replaced: Map<string, TensorInfo> } {
+  const parts = new Map<string, Parts>();
+  const replaced = new Map<string, TensorInfo>();
+  for (const info of source.tensors.values()) {
+    const name = info.name
+      .replace(/^base_model\.model\./, "")
+      .replace(/\.(?:default|modules_to_save|base_layer)(?=\.|$)/g, "");
+    const match = /^(.+)\.(lora_\w+(?:\.weight)?)$/.exec(name);
+    const role = match && Object.hasOwn(roles, match[2]!) ? roles[match[2]!] : undefined;
+    if (match && role) {
+      const [slot, kind] = role;
+      const module = parts.get(match[1]!) ?? { kind: kind ?? "linear" };
+      parts.set(match[1]!, { ...module, ...(kind && { kind }), [slot]: once(info, module[slot]) });
+    } else if (!match && /\.(weight|bias)$/.test(name)) {
+      replaced.set(name, once(info, replaced.get(name)));
+    } else {
+      throw new UnsupportedError(`${info.file}: llcuda does not know what tensor ${describeJson(info.name)} does`);
+    }
+    if (!info.elementType?.isFloat) {
+      throw new UnsupportedError(`${info.file}: tensor ${describeJson(info.name)} is of type ${info.dtype}, no float`);
+    }
+  }
+  return { parts, replaced };
+}
+
+function once(info: TensorInfo, other: TensorInfo | undefined): TensorInfo {
+  if (!other) return info;
+  throw new FormatError(
+    info.file,
+    `${info.file}: ${describeJson(other.name)} and ${describeJson(info.name)} are the same`,
+  );
+}
+
+function assemble(name: string, { kind, a, b, magnitude }: Parts, config: AdapterConfig): LoraModule {
+  const { file } = (a ?? b ?? magnitude)!;
+  const fail = (problem: string): never => {
+    throw new FormatError(file, `${file}: ${name} ${problem}`);
+  };
+  if (!a || !b) return fail(`has ${a ? "lora_A but no lora_B" : "no lora_A"}; is the adapter complete?`);
+  const rank = config.rankOf(name);
+  if (a.shape.length !== 2 || b.shape.length !== 2 || a.shape[0] !== rank || b.shape[1] !== rank) {
+    fail(
+      `has A ${formatShape(a.shape)} and B ${formatShape(b.shape)}; ${config.file} gives it rank ${rank}: [${rank}, in] and [out, ${rank}]`,
+    );
+  }
+  if (config.useDora !== (magnitude !== undefined) && kind === "linear") {
+    fail(
+      config.useDora
+        ? "has no lora_magnitude_vector, which use_dora calls for"
+        : "has a lora_magnitude_vector, but use_dora is false",
+    );
+  }
+  if (magnitude && magnitude.byteLength / magnitude.elementType!.bytes !== b.shape[0]) {
+    fail(`has a magnitude vector ${formatShape(magnitude.shape)}; expected one number for each of ${b.shape[0]} rows`);
+  }
+  return { name, kind, rank, scale: config.scaleOf(name), a, b, magnitude };
+}
