@@ -33,7 +33,8 @@ export class AsyncCopies {
   /** The thread waits until no more than its `newest` latest groups are under way: takes out what has then arrived. */
   wait(thread: number, newest: number): CellRange[] {
     const groups = this.#threads.get(thread)?.groups;
-    return groups ? groups.splice(0, Math.max(0, groups.length - newest)).flat() : [];
+    if (!groups || groups.length <= newest) return [];
+    return groups.splice(0, groups.length - newest).flat();
   }
 
   /** Takes out everything: the block has ended. */

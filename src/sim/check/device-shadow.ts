@@ -72,7 +72,9 @@ export class DeviceShadow {
 
   #reserve(bytes: number): void {
     if (bytes <= this.#bytes.length) return;
-    this.#memory.grow(Math.ceil((bytes - this.#bytes.length) / pageBytes));
+    // In larger steps, as growing takes time.
+    const pages = Math.max(Math.ceil((bytes - this.#bytes.length) / pageBytes), 1024);
+    this.#memory.grow(Math.min(pages, maximumPages - this.#bytes.length / pageBytes));
     this.#bytes = new Uint8Array(this.#memory.buffer);
     this.#words = new Uint32Array(this.#memory.buffer);
   }

@@ -1,5 +1,5 @@
 import type { LaunchShape } from "../../driver/api.ts";
-import { accessBytes, accessKinds, unpackAccess } from "../compile/access.ts";
+import { accessBytes, accessBytesMask, accessKindShift, accessKinds } from "../compile/access.ts";
 import type { CompiledKernel } from "../compile/kernel.ts";
 import { memoryMap, warpSlots } from "../memory-map.ts";
 import type { Arrival } from "../run/barriers.ts";
@@ -19,6 +19,10 @@ export interface CheckedMemory {
   readonly describe: DescribeOffset;
 }
 
+// Read millions of times: not through the module's exports.
+const { read, write, atomic } = accessKinds;
+const { heap, locals } = memoryMap;
+
 /**
  * Watches the launches of one kernel: is told of every access and every synchronization, and throws CudaError for the
  * first that is wrong. Instructions go by number: those of single lanes (the kernel's sites) first, then the collective
@@ -28,12 +32,15 @@ export class KernelChecks implements KernelWatch {
   readonly #kernel: CompiledKernel;
   readonly #linear: LinearMemory;
   readonly #base: number;
-  readonly #memory: CheckedMemory;
+  readonly #device: DeviceShadow;
+  readonly #shared: SharedShadow;
   readonly #report: CheckReport;
   readonly #cellShift: number;
+  readonly #localBytes: number;
   readonly #frameBytes: number;
   #bounds: SharedBounds;
   #warp = 0;
+  #firstThread = 0;
   /** By barrier and warp: the last `bar.arrive` since the barrier was complete. */
   readonly #arrived = new Map<number, Map<number, Release>>();
 
@@ -42,48 +49,50 @@ export class KernelChecks implements KernelWatch {
     this.#kernel = kernel;
     this.#linear = linear;
     this.#base = base;
-    this.#memory = memory;
+    this.#device = memory.device;
+    this.#shared = memory.shared;
     this.#bounds = new SharedBounds(kernel.sharedMemory, 0);
     this.#report = new CheckReport(kernel, memory.describe);
     this.#cellShift = 31 - Math.clz32(narrowestSharedAccess(kernel));
-    this.#frameBytes = (kernel.entry.localBytes + 15) & ~15;
+    this.#localBytes = kernel.entry.localBytes;
+    this.#frameBytes = (this.#localBytes + 15) & ~15;
   }
 
   begin(shape: LaunchShape): void {
     this.#bounds = new SharedBounds(this.#kernel.sharedMemory, shape.sharedBytes);
     this.#report.begin(shape, this.#bounds);
-    this.#memory.shared.begin(this.#bounds.bytes, this.#cellShift);
+    this.#shared.begin(this.#bounds.bytes, this.#cellShift);
   }
 
   beginBlock(block: readonly [number, number, number]): void {
     this.#report.block = block;
     this.#arrived.clear();
-    this.#memory.shared.beginBlock();
+    this.#shared.beginBlock();
   }
 
   /** What is reported from here on is of the warp with this area. */
   enterWarp(area: number): void {
     this.#warp = this.#warpOf(area);
+    this.#firstThread = 32 * this.#warp;
   }
 
   /** An access that a lane is about to make, as the compiled code reports it. */
   readonly access = (address: number, packed: number, site: number, lane: number): void => {
-    const { kind, bytes } = unpackAccess(packed);
-    this.#access(address >>> 0, bytes, kind, site, lane);
+    this.#access(address >>> 0, packed & accessBytesMask, packed >>> accessKindShift, site, lane);
   };
 
   /** A lane's cp.async.commit_group (-1), or its wait until at most `newest` groups are under way. */
   readonly copies = (newest: number, lane: number): void => {
-    const thread = 32 * this.#warp + lane;
-    if (newest < 0) this.#memory.shared.commitCopies(thread);
-    else this.#memory.shared.waitForCopies(thread, newest);
+    const thread = this.#firstThread + lane;
+    if (newest < 0) this.#shared.commitCopies(thread);
+    else this.#shared.waitForCopies(thread, newest);
   };
 
   /** Takes the accesses of collective instruction `number`. */
   observer(number: number): AccessObserver {
     const site = this.#kernel.sites.length + number;
     return (address, bytes, lane, writes) => {
-      this.#access(address >>> 0, bytes, writes ? accessKinds.write : accessKinds.read, site, lane);
+      this.#access(address >>> 0, bytes, writes ? write : read, site, lane);
     };
   }
 
@@ -91,27 +100,26 @@ export class KernelChecks implements KernelWatch {
   meet(number: number, lanes: number): void {
     this.settle();
     if (!this.#kernel.collectives[number]!.instruction.modifiers.includes("sync")) return;
-    this.#memory.shared.order.meet({ warp: this.#warp, lanes, live: this.#live(this.#warp) });
+    this.#shared.order.meet({ warp: this.#warp, lanes, live: this.#live(this.#warp) });
   }
 
   /** The last write that was reported has happened. */
   settle(): void {
-    const { shared } = this.#memory;
-    if (!shared.doubtful) return;
-    const race = shared.settle(this.#sharedMemory());
-    if (race) this.#report.shared(race.fault, { kind: accessKinds.write, ...race });
+    if (!this.#shared.doubtful) return;
+    const race = this.#shared.settle(this.#sharedMemory());
+    if (race) this.#report.shared(race.fault, { kind: write, ...race });
   }
 
   arrive(id: number, area: number): void {
     const warp = this.#warpOf(area);
     const releases = this.#arrived.get(id) ?? new Map<number, Release>();
-    releases.set(warp, this.#memory.shared.order.arrive(warp));
+    releases.set(warp, this.#shared.order.arrive(warp));
     this.#arrived.set(id, releases);
   }
 
   passTogether(): void {
     this.settle();
-    this.#memory.shared.order.pass([], [], true);
+    this.#shared.order.pass([], [], true);
   }
 
   pass(id: number, arrivals: readonly Arrival[], whole: boolean): void {
@@ -128,35 +136,35 @@ export class KernelChecks implements KernelWatch {
       counted: site.threads !== undefined,
     }));
     this.#report.barrier(at, waiting);
-    this.#memory.shared.order.pass(waiting, [...(this.#arrived.get(id)?.values() ?? [])], whole);
+    this.#shared.order.pass(waiting, [...(this.#arrived.get(id)?.values() ?? [])], whole);
     this.#arrived.delete(id);
   }
 
   #access(address: number, bytes: number, kind: number, site: number, lane: number): void {
     this.settle();
-    const own = { thread: 32 * this.#warp + lane, site, bytes, kind };
-    if (address >= memoryMap.heap) {
-      const fault = this.#memory.device.access(address, bytes, kind !== accessKinds.write, kind !== accessKinds.read);
-      if (fault) this.#report.device(fault, address, own);
-    } else if (address - this.#base >= memoryMap.locals) {
-      const offset = (address - this.#base - memoryMap.locals) % this.#frameBytes;
-      if (offset + bytes > this.#kernel.entry.localBytes) this.#report.local(offset, own);
-    } else this.#sharedAccess(address - this.#base - memoryMap.shared, own);
+    const thread = this.#firstThread + lane;
+    if (address >= heap) {
+      const fault = this.#device.access(address, bytes, kind !== write, kind !== read);
+      if (fault) this.#report.device(fault, address, { thread, site, bytes, kind });
+    } else if (address - this.#base >= locals) {
+      const offset = (address - this.#base - locals) % this.#frameBytes;
+      if (offset + bytes > this.#localBytes) this.#report.local(offset, { thread, site, bytes, kind });
+    } else this.#sharedAccess(address - this.#base - memoryMap.shared, bytes, kind, site, thread);
   }
 
-  #sharedAccess(offset: number, own: { thread: number; site: number; bytes: number; kind: number }): void {
-    const { thread, site, bytes, kind } = own;
-    if (!this.#bounds.contain(offset, bytes)) this.#report.outsideShared(offset, own);
-    const { shared } = this.#memory;
+  #sharedAccess(offset: number, bytes: number, kind: number, site: number, thread: number): void {
+    if (!this.#bounds.contain(offset, bytes)) this.#report.outsideShared(offset, { thread, site, bytes, kind });
+    const shared = this.#shared;
     const fault =
-      kind === accessKinds.read
+      kind === read
         ? shared.read(offset, bytes, thread, site)
-        : kind === accessKinds.write
-          ? shared.write(this.#sharedMemory(), offset, bytes, thread, site)
-          : kind === accessKinds.atomic
+        : kind === write
+          ? shared.write(offset, bytes, thread, site)
+          : kind === atomic
             ? shared.atomic(offset, bytes, thread, site)
             : shared.copy(offset, bytes, thread, site);
-    if (fault) this.#report.shared(fault, own);
+    if (fault) this.#report.shared(fault, { thread, site, bytes, kind });
+    if (shared.doubtful) shared.remember(this.#sharedMemory());
   }
 
   #sharedMemory(): Uint8Array {

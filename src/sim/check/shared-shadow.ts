@@ -111,8 +111,8 @@ export class SharedShadow {
     return undefined;
   }
 
-  /** `memory` is the block's shared memory, before the write. */
-  write(memory: Uint8Array, offset: number, bytes: number, thread: number, site: number): SharedFault | undefined {
+  /** `remember` is to be called next when this leaves doubt. */
+  write(offset: number, bytes: number, thread: number, site: number): SharedFault | undefined {
     const { order } = this;
     const { time, who } = this.#written;
     const end = (offset + bytes) >>> this.#shift;
@@ -130,7 +130,7 @@ export class SharedShadow {
       time[cell] = order.now;
       who[cell] = own;
     }
-    if (doubts) this.#doubt = { offset, before: memory.slice(offset, offset + bytes), thread, site, faults: doubts };
+    if (doubts) this.#doubt = { offset, before: new Uint8Array(bytes), thread, site, faults: doubts };
     return undefined;
   }
 
@@ -179,6 +179,12 @@ export class SharedShadow {
     for (const { first, end } of this.#copies.wait(thread, newest)) this.#written.time.fill(this.order.now, first, end);
   }
 
+  /** Keeps what the write in doubt is about to overwrite; `memory` is the block's. */
+  remember(memory: Uint8Array): void {
+    const { offset, before } = this.#doubt!;
+    before.set(memory.subarray(offset, offset + before.length));
+  }
+
   /** To be called when a write is done: the race that it turned out to be. Writing what was there already is none. */
   settle(memory: Uint8Array): SettledRace | undefined {
     const doubt = this.#doubt;
@@ -194,7 +200,7 @@ export class SharedShadow {
     return fault && { fault, thread, site, bytes: before.length };
   }
 
-  /** True when `settle` has something to look at. */
+  /** True between a write in doubt and its `settle`. */
   get doubtful(): boolean {
     return this.#doubt !== undefined;
   }

@@ -4,14 +4,11 @@ import type { Instruction } from "../ptx/ast.ts";
 export const accessKinds = { read: 0, write: 1, atomic: 2, asyncWrite: 3 } as const;
 export type AccessKind = keyof typeof accessKinds;
 
-const kindShift = 8;
+export const accessKindShift = 8;
+export const accessBytesMask = (1 << accessKindShift) - 1;
 
 export function packAccess(kind: AccessKind, bytes: number): number {
-  return (accessKinds[kind] << kindShift) | bytes;
-}
-
-export function unpackAccess(access: number): { readonly kind: number; readonly bytes: number } {
-  return { kind: access >>> kindShift, bytes: access & ((1 << kindShift) - 1) };
+  return (accessKinds[kind] << accessKindShift) | bytes;
 }
 
 /** What an access instruction moves for one lane. */
