@@ -143,8 +143,9 @@ extern "C" __global__ void __launch_bounds__(512)
       __syncthreads();
       for (int i = threadIdx.x; i < size; i += blockDim.x) {
         const int other = i ^ distance;
+        if (other < i) continue; // the pair is the other's to compare, and may be changing
         const u64 a = best[i], b = best[other];
-        if (other > i && ((i & run) == 0 ? a < b : a > b)) {
+        if ((i & run) == 0 ? a < b : a > b) {
           best[i] = b;
           best[other] = a;
         }

@@ -107,7 +107,7 @@ export class KernelChecks implements KernelWatch {
   settle(): void {
     if (!this.#shared.doubtful) return;
     const race = this.#shared.settle(this.#sharedMemory());
-    if (race) this.#report.shared(race.fault, { kind: write, ...race });
+    if (race) this.#report.shared(race.fault, race.offset, { kind: write, ...race });
   }
 
   arrive(id: number, area: number): void {
@@ -163,7 +163,7 @@ export class KernelChecks implements KernelWatch {
           : kind === atomic
             ? shared.atomic(offset, bytes, thread, site)
             : shared.copy(offset, bytes, thread, site);
-    if (fault) this.#report.shared(fault, { thread, site, bytes, kind });
+    if (fault) this.#report.shared(fault, offset, { thread, site, bytes, kind });
     if (shared.doubtful) shared.remember(this.#sharedMemory());
   }
 

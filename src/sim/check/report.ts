@@ -72,26 +72,22 @@ export class CheckReport {
     throw kernelFault("CUDA_ERROR_ILLEGAL_ADDRESS", `out of bounds: ${this.#sharedAccess(offset, own)}`);
   }
 
-  shared(fault: SharedFault, own: Access): never {
-    const access = this.#sharedAccess(fault.offset, own);
+  /** `offset`: where the access begins. */
+  shared(fault: SharedFault, offset: number, own: Access): never {
+    const access = this.#sharedAccess(offset, own);
     if (fault.why === "unwritten") {
-      throw kernelFault(
-        "CUDA_ERROR_LAUNCH_FAILED",
-        `never-written shared memory: ${access}, which no thread of the block has written`,
-      );
+      const what = fault.offset === offset ? "it" : `the byte at ${fault.offset}`;
+      const detail = `never-written shared memory: ${access}; no thread of the block has written ${what}`;
+      throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", detail);
     }
-    const { other } = fault;
-    const { instruction } = this.#instruction(other.site);
-    const copying = other.kind === "copies asynchronously";
-    const missing =
-      copying && other.thread === own.thread
-        ? "cp.async.wait_group"
-        : copying
-          ? "cp.async.wait_group and a barrier"
-          : "a barrier";
+    const { thread, site, kind } = fault.other;
+    const copying = kind === "copies asynchronously";
+    const wait = "cp.async.wait_group";
+    const missing = copying ? (thread === own.thread ? wait : `${wait} and a barrier`) : "a barrier";
+    const line = describeLine(this.#kernel.module, this.#instruction(site));
     throw kernelFault(
       "CUDA_ERROR_LAUNCH_FAILED",
-      `data race: ${access}, which thread (${this.#thread(other.thread)}) ${other.kind} at ${this.#line(instruction)} without ${missing} in between`,
+      `data race: ${access}; thread (${this.#thread(thread)}) ${kind} there at ${line} without ${missing} in between`,
     );
   }
 
@@ -112,7 +108,7 @@ export class CheckReport {
     for (const one of at) {
       const other = at.find((o) => o.instruction !== one.instruction && scope(o, one));
       if (!other) continue;
-      const detail = `meets thread (${this.#thread(other.thread)}) at another instruction, ${this.#line(other.instruction)}; all threads must come to the same one`;
+      const detail = `meets thread (${this.#thread(other.thread)}) at another instruction, ${describeLine(this.#kernel.module, other.instruction)}; all threads must come to the same one`;
       this.#divergent(one, detail);
     }
   }
@@ -128,17 +124,13 @@ export class CheckReport {
   }
 
   #who({ site, thread }: Access): string {
-    const { instruction } = this.#instruction(site);
-    return describePlace(this.#kernel.entry.name, this.#kernel.module, instruction, this.#place(thread));
+    const { entry, module } = this.#kernel;
+    return describePlace(entry.name, module, this.#instruction(site), this.#place(thread));
   }
 
-  #line(instruction: Instruction): string {
-    return describeLine(this.#kernel.module, instruction);
-  }
-
-  #instruction(site: number): { readonly instruction: Instruction } {
+  #instruction(site: number): Instruction {
     const { sites, collectives } = this.#kernel;
-    return site < sites.length ? { instruction: sites[site]! } : collectives[site - sites.length]!;
+    return site < sites.length ? sites[site]! : collectives[site - sites.length]!.instruction;
   }
 
   #thread(number: number): readonly [number, number, number] {

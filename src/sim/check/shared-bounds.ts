@@ -29,8 +29,17 @@ export class SharedBounds {
       if (away < distance) [best, distance] = [range, away];
     }
     if (!best) return "in a block without shared memory";
-    return `${describeDistance(offset - best.offset, best.bytes)} ${best.name} (${best.bytes} bytes)`;
+    return `${describeDistance(offset - best.offset, best.bytes)} ${readableName(best.name)} (${best.bytes} bytes)`;
   }
+}
+
+/** `_ZZ12block_reduceI3MaxEffE7scratch`, a variable inside a function as nvcc mangles it: `block_reduce::scratch`. */
+function readableName(name: string): string {
+  const [, length, rest = ""] = /^_ZZ(\d+)(\w.*)$/.exec(name) ?? [];
+  const inner = [...rest.matchAll(/E(\d+)(?=[A-Za-z_])/g)].at(-1);
+  if (!length || !inner) return name;
+  const begin = inner.index + inner[0].length;
+  return `${rest.slice(0, Number(length))}::${rest.slice(begin, begin + Number(inner[1]))}`;
 }
 
 /** Where something lies that begins `away` bytes behind the begin of a range: `3 bytes before`, `just past the end of`. */

@@ -26,6 +26,8 @@ interface Doubt {
 /** A race that is known only after the write. */
 export interface SettledRace {
   readonly fault: SharedFault;
+  /** Where the write begins. */
+  readonly offset: number;
   readonly thread: number;
   readonly site: number;
   readonly bytes: number;
@@ -197,7 +199,7 @@ export class SharedShadow {
       }
       return false;
     });
-    return fault && { fault, thread, site, bytes: before.length };
+    return fault && { fault, offset: doubt.offset, thread, site, bytes: before.length };
   }
 
   /** True between a write in doubt and its `settle`. */

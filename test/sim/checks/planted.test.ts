@@ -56,7 +56,7 @@ describe("the five planted bugs", () => {
     expect(found).toContain(
       `${line(3, "st.shared.f32")} writes 4 bytes at shared address 128, 128 bytes into tile (256 bytes)`,
     );
-    expect(found).toContain(`which thread (31,0,0) reads at ${line(6, "ld.shared.f32")} without a barrier in between`);
+    expect(found).toContain(`thread (31,0,0) reads there at ${line(6, "ld.shared.f32")} without a barrier in between`);
     expect(run(reverse("bar.sync 0;"), { declarations: tile, threads: 64, words: 64 })).toBe("clean");
   });
 

@@ -32,7 +32,7 @@ describe("races inside a warp", () => {
     const found = run(neighbour(""), 32);
     expect(found).toMatch(/data race: bug block \(0,0,0\) thread \(1,0,0\)/);
     expect(found).toContain(line(3, "st.shared.u32"));
-    expect(found).toContain(`thread (0,0,0) reads at ${line(5, "ld.shared.u32")} without a barrier`);
+    expect(found).toContain(`thread (0,0,0) reads there at ${line(5, "ld.shared.u32")} without a barrier`);
   });
 
   test.each([
@@ -69,7 +69,7 @@ describe("races inside a warp", () => {
     ];
     expect(run(chain, 32)).toBe("clean");
     expect(run(chain.toSpliced(3, 1), 32)).toMatch(
-      /thread \(2,0,0\), .* reads 4 bytes .* which thread \(0,0,0\) writes at/,
+      /thread \(2,0,0\), .* reads 4 bytes .* thread \(0,0,0\) writes there at/,
     );
   });
 });
@@ -148,7 +148,7 @@ describe("races between warps", () => {
     expect(run(doubleBuffered("256"))).toBe("clean");
     const found = run(doubleBuffered("0"));
     expect(found).toContain(`${line(5, "ld.shared.u32")} reads`);
-    expect(found).toContain(`which thread (1,0,0) writes at ${line(3, "st.shared.u32")}`);
+    expect(found).toContain(`thread (1,0,0) writes there at ${line(3, "st.shared.u32")}`);
   });
 
   test("many readers before one writer are all remembered", () => {
@@ -182,7 +182,7 @@ describe("same values, atomics", () => {
     ];
     expect(run(flag("1"))).toBe("clean");
     const found = run(flag("%t"));
-    expect(found).toMatch(/data race: .* thread \(1,0,0\), .* writes 4 bytes .* which thread \(0,0,0\) writes at/);
+    expect(found).toMatch(/data race: .* thread \(1,0,0\), .* writes 4 bytes .* thread \(0,0,0\) writes there at/);
   });
 
   const histogram = (between: string, update = "atom.shared.add.u32 %r4, [%r3], 1;") => [
@@ -228,7 +228,7 @@ describe("asynchronous copies", () => {
     ["a wait without a commit", "cp.async.wait_group 0;"],
   ])("%s is a race even behind a barrier", (_, waits) => {
     const found = run(copy(waits, "bar.sync 0;"));
-    expect(found).toContain(`copies asynchronously at ${line(2, "cp.async.ca.shared.global")}`);
+    expect(found).toContain(`copies asynchronously there at ${line(2, "cp.async.ca.shared.global")}`);
     expect(found).toContain("without cp.async.wait_group and a barrier in between");
   });
 
@@ -237,7 +237,7 @@ describe("asynchronous copies", () => {
     expect(run(exchange)).toMatch(/data race|never-written/);
     const alone = exchange.with(4, "ld.shared.v4.u32 {%r4, %r5, %r6, %r7}, [%r1];");
     expect(run(alone)).toBe("clean");
-    expect(run(alone.with(2, ""))).toMatch(/which thread \(0,0,0\) copies .* without cp\.async\.wait_group in between/);
+    expect(run(alone.with(2, ""))).toMatch(/thread \(0,0,0\) copies .* without cp\.async\.wait_group in between/);
   });
 
   test("a ring of stages", () => {
@@ -254,6 +254,6 @@ describe("asynchronous copies", () => {
     expect(run(ring("bar.sync 0;"))).toBe("clean");
     const found = run(ring(""));
     expect(found).toContain(`${line(6, "ld.shared.u32")} reads 4 bytes`);
-    expect(found).toContain(`thread (0,0,0) copies asynchronously at ${line(4, "cp.async.ca.shared.global")}`);
+    expect(found).toContain(`thread (0,0,0) copies asynchronously there at ${line(4, "cp.async.ca.shared.global")}`);
   });
 });
