@@ -68,14 +68,19 @@ describe("kernels that ship", () => {
     ["top-k", barrier, 9, /data race: .*atom\.shared\.add\.u32\) updates 4 bytes .*topk_f32::gathered/],
     ["float32 product", barrier, 0, /never-written shared memory: gemm_simt_f32_t\d+ .*gemm-simt\.cuh:\d+/],
     ["float16 product", barrier, 0, /gemm_mma_f16\w* .*ldmatrix/],
-    ["float16 product", barrier, 1, /data race: gemm_mma_f16\w* .*ldmatrix.*writes there at .*gemm-mma\.cuh:\d+, st\.shared/],
+    [
+      "float16 product",
+      barrier,
+      1,
+      /data race: gemm_mma_f16\w* .*ldmatrix.*writes there at .*gemm-mma\.cuh:\d+, st\.shared/,
+    ],
     ["float16 product", barrier, 2, /gemm_mma_f16\w* .*matmul\.cuh:\d+, ld\.shared/],
     ["float16 product over a long k", barrier, 0, /gemm_mma_f16\w* .*ldmatrix/],
     [
       "float16 product over a long k",
       wait,
       0,
-      /gemm_mma_f16\w* .*ldmatrix.* copies asynchronously there at .*without cp\.async\.wait_group,
+      /gemm_mma_f16\w* .*ldmatrix.* copies asynchronously there at .*without cp\.async\.wait_group/,
     ],
   ])("%s without %s number %d", (name, line, index, expected) => {
     const { removed, found } = without(line, index, operations[name]);
