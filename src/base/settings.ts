@@ -23,6 +23,8 @@ export const settings = {
   memoryLimitBytes: () => (process.env.LLCUDA_MEMORY_LIMIT ? Number(process.env.LLCUDA_MEMORY_LIMIT) : undefined),
   /** LLCUDA_SIM_CHECK=1: software devices watch kernels for wrong accesses, races and barriers. */
   simChecks: () => process.env.LLCUDA_SIM_CHECK === "1",
+  /** LLCUDA_SIM_THREADS: the threads that run the blocks of a launch on a software device; otherwise the cores, at most 4. */
+  simThreads: () => (process.env.LLCUDA_SIM_THREADS ? Number(process.env.LLCUDA_SIM_THREADS) : undefined),
   /** LLCUDA_DEBUG=1: report device memory that was freed by the garbage collector instead of by `dispose()`. */
   debug: () => process.env.LLCUDA_DEBUG === "1",
 } as const;

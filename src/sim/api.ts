@@ -59,6 +59,7 @@ export class SimApi implements api.DriverApi {
       return;
     }
     this.#retained.delete(ordinal);
+    this.#device(ordinal).dismissThreads();
     this.#streams.dropContext(contextOf(ordinal));
     if (this.#current?.ordinal === ordinal) this.#current = undefined;
   }

@@ -19,8 +19,8 @@ const writtenWord = 0x02020202;
  */
 export class DeviceShadow {
   readonly #memory: WasmMemory = new wasm.Memory({ initial: 0, maximum: maximumPages });
-  #bytes = new Uint8Array(0);
-  #words = new Uint32Array(0);
+  #bytes: Uint8Array = new Uint8Array(0);
+  #words: Uint32Array = new Uint32Array(0);
 
   allocate(offset: number, bytes: number): void {
     this.#reserve(offset + bytes);

@@ -26,8 +26,12 @@ export interface CollectiveSite {
 
 /** A kernel as WebAssembly; still to be bound to a device's memory. */
 export interface CompiledKernel {
-  readonly entry: Entry;
-  readonly module: PtxModule;
+  /** Without its statements. */
+  readonly entry: Omit<Entry, "body">;
+  /** The module's name and source files, for reports. */
+  readonly module: Pick<PtxModule, "name" | "files">;
+  /** No block can see what another one does: they may run at the same time. */
+  readonly independentBlocks: boolean;
   readonly wasm: WasmModule;
   /** The number of its region, by fragment. Region n is the export `r<n>`; `warp` runs a warp, see warpFunction. */
   readonly regionOf: readonly number[];
@@ -136,9 +140,13 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     { code: warpFunction(regionOf, regionFunctions, warpCollectives), exportName: "warp" },
   ];
   const bytes = encodeModule(imports, functions, { maximumPages, shared: options.shared });
+  const { body, ...facts } = entry;
   return {
-    entry,
-    module,
+    entry: facts,
+    module: { name: module.name, files: module.files },
+    independentBlocks: !body.some(
+      (statement) => "instruction" in statement && reachesOtherBlocks(statement.instruction),
+    ),
     wasm: new wasm.Module(bytes),
     regionOf,
     collectives,
@@ -164,6 +172,16 @@ function watchedWriter(
       run(c, locals, exit);
     },
   };
+}
+
+/** Atomic operations on memory that other blocks see, and what orders accesses to it. */
+function reachesOtherBlocks({ name, modifiers }: Instruction): boolean {
+  if (name === "atom" || name === "red") return !modifiers.some((m) => m.startsWith("shared"));
+  if (name === "membar" || name === "fence") return !modifiers.includes("cta");
+  const ordered = ["volatile", "relaxed", "acquire", "release", "mmio"];
+  return (
+    (name === "ld" || name === "st") && !modifiers.includes("shared") && modifiers.some((m) => ordered.includes(m))
+  );
 }
 
 /** The most warps of a kernel that fit where their areas lie. */

@@ -1,4 +1,6 @@
+import { availableParallelism } from "node:os";
 import { OutOfMemoryError } from "../../base/errors.ts";
+import { settings } from "../../base/settings.ts";
 import type { DevicePtr, LaunchShape } from "../../driver/api.ts";
 import { DeviceShadow } from "../check/device-shadow.ts";
 import type { CheckedMemory } from "../check/kernel-checks.ts";
@@ -9,11 +11,16 @@ import { deviceBase, memoryMap } from "../memory-map.ts";
 import type { KernelHost, KernelInstance } from "../run/launch.ts";
 import { LinearMemory } from "../run/views.ts";
 import type { LaunchWatcher } from "../run/watch.ts";
+import { Team } from "../threads/team.ts";
 import { type Allocation, Arena, checkedArena } from "./arena.ts";
 import { simError } from "./errors.ts";
 import type { HostMemory } from "./host-memory.ts";
 
 const totalBytes = 3.5 * 2 ** 30;
+
+function threads(): number {
+  return settings.simThreads() ?? Math.min(availableParallelism(), memoryMap.executors);
+}
 
 /** Memory that is not the device's own, copied into it while a kernel that uses it runs. */
 interface Mirror {
@@ -39,6 +46,7 @@ export class SimDevice implements KernelHost {
   #memory: LinearMemory | undefined;
   #arena: Arena | undefined;
   #checked: CheckedMemory | undefined;
+  #team: Team | undefined;
 
   constructor(ordinal: number, host: HostMemory, checks = false) {
     this.checks = checks;
@@ -56,7 +64,7 @@ export class SimDevice implements KernelHost {
   }
 
   get memory(): LinearMemory {
-    this.#memory ??= new LinearMemory();
+    this.#memory ??= new LinearMemory({ shared: !this.checks && threads() > 1 });
     return this.#memory;
   }
 
@@ -136,7 +144,10 @@ export class SimDevice implements KernelHost {
 
   run(kernel: KernelInstance, shape: LaunchShape, parameters: Uint8Array): void {
     try {
-      kernel.run(shape, parameters);
+      if (this.memory.shared && Team.isWorthwhile(kernel, shape)) {
+        this.#team ??= new Team(this, threads());
+        this.#team.run(kernel, shape, parameters);
+      } else kernel.run(shape, parameters);
     } finally {
       for (const { copy, source, peer } of this.#mirrors) {
         source().set(this.memory.u8.subarray(copy.offset, copy.offset + copy.bytes));
@@ -146,6 +157,12 @@ export class SimDevice implements KernelHost {
       }
       this.#mirrors.length = 0;
     }
+  }
+
+  /** Ends the threads that help to run kernels; the next launch starts others. */
+  dismissThreads(): void {
+    this.#team?.[Symbol.dispose]();
+    this.#team = undefined;
   }
 
   foreign(address: bigint, bytes: number): number | undefined {

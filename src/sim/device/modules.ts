@@ -74,7 +74,7 @@ export class SimModules {
       deviceBase: device.deviceBase,
       globalAddress: ({ offset }: Variable) => device.deviceBase + BigInt((globals ?? 0) + offset),
       checked: device.checks,
-      shared: false,
+      shared: device.memory.shared,
     };
     const watched = new WeakMap<LaunchWatcher, KernelInstance>();
     const watchedBy = (watcher: LaunchWatcher): KernelInstance => {

@@ -9,7 +9,7 @@ export interface ThreadPlace {
 /** `softmax_f32 block (0,1,0) thread (5,0,0), PTX line 120 (softmax.cu:41, ld.global.f32)`. */
 export function describePlace(
   kernel: string,
-  module: PtxModule,
+  module: Pick<PtxModule, "files">,
   instruction: Instruction,
   place: ThreadPlace | undefined,
 ): string {
@@ -18,7 +18,7 @@ export function describePlace(
 }
 
 /** `PTX line 120 (softmax.cu:41, ld.global.f32)`; without the source's line where the text has none. */
-export function describeLine(module: PtxModule, { source, line, text }: Instruction): string {
+export function describeLine(module: Pick<PtxModule, "files">, { source, line, text }: Instruction): string {
   const file = source && source.line > 0 ? module.files.get(source.file) : undefined;
   const where = file ? `${file}:${source!.line}, ` : "";
   return `PTX line ${line} (${where}${text})`;

@@ -62,6 +62,7 @@ export class KernelInstance {
   /** The area of the warp that runs. */
   #warp = 0;
   #block: [number, number, number] = [0, 0, 0];
+  #blockNumber = 0;
 
   /** `watcher` takes the place of the checks, for a kernel compiled with its flow. */
   constructor(kernel: CompiledKernel, host: KernelHost, executor = 0, watcher?: LaunchWatcher) {
@@ -79,7 +80,8 @@ export class KernelInstance {
     const flow = this.#watch?.flow;
     this.#regions = flow ? regions.map((run) => watchedRegion(run, flow)) : regions;
     this.#runWhole = flow
-      ? (area, frames, state) => this.#regions[kernel.regionOf[state]!]!(area, frames, state)
+      ? (area, frames, state) =>
+          state < waiting ? this.#regions[kernel.regionOf[state]!]!(area, frames, state) : state
       : (instance.exports.warp as RegionFunction);
     this.#collectives = kernel.collectives.map(({ instruction, next, follower }, number) => {
       const resolve = (address: bigint, bytes: number): number => {
@@ -98,8 +100,21 @@ export class KernelInstance {
     });
   }
 
-  /** Runs every block. `parameters` is written to parameter memory first. Throws CudaError for what the kernel does wrong. */
-  run(shape: LaunchShape, parameters: Uint8Array): void {
+  /** Somebody looks on: then blocks run in order. */
+  get isWatched(): boolean {
+    return this.#watch !== undefined;
+  }
+
+  /** The block that runs or ran last, counted along x, then y, then z. */
+  get blockNumber(): number {
+    return this.#blockNumber;
+  }
+
+  /**
+   * Runs the blocks that `next` names, counted along x, then y, then z, until it names one beyond the grid. `parameters` is
+   * written to parameter memory first. Throws CudaError for what the kernel does wrong.
+   */
+  run(shape: LaunchShape, parameters: Uint8Array, next: () => number = inOrder()): void {
     const { memory } = this.#host;
     const { entry, warpBytes } = this.kernel;
     const { grid, block } = shape;
@@ -126,20 +141,15 @@ export class KernelInstance {
     this.#writeThreads(block, threads, warps);
     this.#watch?.begin(shape);
     const at = (base + memoryMap.blockIndex) >>> 2;
-    for (let z = 0; z < grid[2]; z++) {
-      for (let y = 0; y < grid[1]; y++) {
-        for (let x = 0; x < grid[0]; x++) {
-          const { i32 } = memory;
-          i32[at] = x;
-          i32[at + 1] = y;
-          i32[at + 2] = z;
-          this.#block = [x, y, z];
-          this.#watch?.beginBlock(this.#block);
-          // What a block finds in shared memory is arbitrary: NaN in every float type.
-          memory.u8.fill(0xff, base + memoryMap.shared, base + memoryMap.shared + shared);
-          this.#runBlock(threads, warps, frameBytes);
-        }
-      }
+    const blocks = grid[0] * grid[1] * grid[2];
+    for (let b = next(); b < blocks; b = next()) {
+      this.#blockNumber = b;
+      this.#block = [b % grid[0], Math.floor(b / grid[0]) % grid[1], Math.floor(b / (grid[0] * grid[1]))];
+      memory.i32.set(this.#block, at);
+      this.#watch?.beginBlock(this.#block);
+      // What a block finds in shared memory is arbitrary: NaN in every float type.
+      memory.u8.fill(0xff, base + memoryMap.shared, base + memoryMap.shared + shared);
+      this.#runBlock(threads, warps, frameBytes);
     }
   }
 
@@ -398,6 +408,11 @@ function watchedRegion(run: RegionFunction, flow: FlowWatch): RegionFunction {
     flow.leave(area);
     return state;
   };
+}
+
+function inOrder(): () => number {
+  let next = 0;
+  return () => next++;
 }
 
 function hex(mask: number): string {

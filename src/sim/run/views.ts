@@ -14,9 +14,22 @@ export class LinearMemory {
   f64!: Float64Array;
   u64!: BigUint64Array;
 
-  constructor() {
-    this.memory = new wasm.Memory({ initial: memoryMap.heap / pageBytes, maximum: maximumPages });
+  /** A new memory, to be shared between threads or not; or one of another thread. */
+  constructor(of: { readonly shared: boolean } | WasmMemory) {
+    this.memory =
+      "buffer" in of
+        ? of
+        : new wasm.Memory({ initial: memoryMap.heap / pageBytes, maximum: maximumPages, shared: of.shared });
     this.#view();
+  }
+
+  get shared(): boolean {
+    return this.memory.buffer instanceof SharedArrayBuffer;
+  }
+
+  /** After another thread may have grown the memory. */
+  refresh(): void {
+    if (this.memory.buffer !== this.i32.buffer) this.#view();
   }
 
   get bytes(): number {

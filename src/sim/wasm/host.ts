@@ -4,7 +4,7 @@ export interface WasmModule {
 }
 
 export interface WasmMemory {
-  readonly buffer: ArrayBuffer;
+  readonly buffer: ArrayBuffer | SharedArrayBuffer;
   grow(pages: number): number;
 }
 
@@ -14,7 +14,7 @@ interface WasmApi {
     module: WasmModule,
     imports: { readonly env: Readonly<Record<string, unknown>> },
   ) => { readonly exports: Readonly<Record<string, unknown>> };
-  readonly Memory: new (limits: { initial: number; maximum: number }) => WasmMemory;
+  readonly Memory: new (limits: { initial: number; maximum: number; shared?: boolean }) => WasmMemory;
 }
 
 export const wasm = (globalThis as unknown as { WebAssembly: WasmApi }).WebAssembly;
