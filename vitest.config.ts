@@ -8,5 +8,7 @@ export default defineConfig({
     hookTimeout: 60_000,
     // GPU tests share one device: files run one after another in one process, so that modules load once.
     pool: "forks",
+    // The files run side by side already; and threads of the software device load built code only.
+    env: { LLCUDA_SIM_THREADS: "1" },
   },
 });

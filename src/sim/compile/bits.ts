@@ -2,8 +2,15 @@
 export class BitSet {
   readonly words: Uint32Array;
 
-  constructor(size: number) {
-    this.words = new Uint32Array((size + 31) >>> 5);
+  constructor(size: number, words = new Uint32Array((size + 31) >>> 5)) {
+    this.words = words;
+  }
+
+  /** Empty sets that share one piece of memory: kernels need thousands. */
+  static many(count: number, size: number): BitSet[] {
+    const length = (size + 31) >>> 5;
+    const words = new Uint32Array(count * length);
+    return Array.from({ length: count }, (_, i) => new BitSet(size, words.subarray(i * length, (i + 1) * length)));
   }
 
   has(i: number): boolean {

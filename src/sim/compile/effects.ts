@@ -40,7 +40,7 @@ const withoutResult = new Set([
   "pmevent",
 ]);
 
-function resultOperands(instruction: Instruction): number {
+export function resultOperands(instruction: Instruction): number {
   const { name, modifiers } = instruction;
   if (withoutResult.has(name)) return 0;
   if (name === "bar" || name === "barrier") return modifiers.includes("red") ? 1 : 0;

@@ -4,6 +4,7 @@ import type { FlowReports } from "../run/watch.ts";
 import { type WasmModule, wasm } from "../wasm/host.ts";
 import { encodeModule } from "../wasm/module.ts";
 import { BitSet } from "./bits.ts";
+import { foldConstants } from "./constants.ts";
 import { registersOf } from "./effects.ts";
 import { cutFragments, type Fragment } from "./fragments.ts";
 import { functionIndex, helperFunctions, imports } from "./helpers.ts";
@@ -62,7 +63,9 @@ export interface CompileOptions {
  * after another. Throws UnsupportedError for an instruction that is not known.
  */
 export function compileKernel(entry: Entry, module: PtxModule, options: CompileOptions): CompiledKernel {
-  const { fragments, regions } = splitRegions(cutFragments(entry, module.name));
+  // What watches a kernel sees it as it was written.
+  const code = options.checked || options.flow ? entry : { ...entry, body: foldConstants(entry.body) };
+  const { fragments, regions } = splitRegions(cutFragments(code, module.name));
   const liveness = analyzeLiveness(fragments, entry.registers.length);
   const collectiveNumbers = new Map<number, number>();
   fragments.forEach(({ ending }, f) => {

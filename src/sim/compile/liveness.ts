@@ -12,7 +12,7 @@ export interface Liveness {
 
 /** Backward dataflow over all fragments, through collective instructions as well. */
 export function analyzeLiveness(fragments: readonly Fragment[], registers: number): Liveness {
-  const sets = () => fragments.map(() => new BitSet(registers));
+  const sets = () => BitSet.many(fragments.length, registers);
   const [use, kill, liveIn, touched, written] = [sets(), sets(), sets(), sets(), sets()];
   fragments.forEach(({ instructions, ending }, f) => {
     const [reads, kills] = [use[f]!, kill[f]!];

@@ -23,10 +23,9 @@ export function planTraffic(
   registers: number,
 ): Traffic {
   const { first, end, entries } = region;
-  const written = Array.from({ length: end - first }, (_, i) => {
-    const set = new BitSet(registers);
+  const written = BitSet.many(end - first, registers);
+  written.forEach((set, i) => {
     set.addAll(liveness.written[first + i]!);
-    return set;
   });
   for (let changed = true; changed; ) {
     changed = false;

@@ -84,7 +84,8 @@ function shuffle({ instruction, homes }: Registers): CollectiveWriter["run"] | u
   if (distance === undefined) {
     const lanes = plainHome(operands[2], homes);
     const whole = segment === 0 && (clamp & 31) === 31;
-    return mode === "idx" && whole && lanes !== undefined ? gatherLanes(target, source, lanes, flag) : undefined;
+    if ((mode !== "idx" && mode !== "bfly") || !whole || lanes === undefined) return undefined;
+    return gatherLanes({ target, source, lanes, flag, isExchange: mode === "bfly" });
   }
   const b = distance & 31;
   const origins = Array.from({ length: 32 }, (_, lane) => {
@@ -163,15 +164,23 @@ function saveValues(c: Code, { warp }: WarpLocals, source: number): void {
   }
 }
 
-/** shfl.idx from lanes that registers name. */
-function gatherLanes(target: number, source: number, lanes: number, flag: number | undefined): CollectiveWriter["run"] {
+/** shfl.idx from lanes that registers name, or shfl.bfly (`isExchange`) by distances that they name. */
+function gatherLanes(homes: {
+  target: number;
+  source: number;
+  lanes: number;
+  flag: number | undefined;
+  isExchange: boolean;
+}): CollectiveWriter["run"] {
+  const { target, source, lanes, flag, isExchange } = homes;
   return (c, locals) => {
     const at = scratch(c, locals, "at", "i32");
     const end = scratch(c, locals, "end", "i32");
     saveValues(c, locals, source);
     c.get(locals.warp).tee(at).i32(128).op("i32_add").set(end).block("loop");
-    c.get(at).base().get(at).memory("i32_load", lanes).i32(31).op("i32_and").i32(2).op("i32_shl", "i32_add");
-    c.memory("i32_load", memoryMap.shuffle).memory("i32_store", target);
+    c.get(at).base().get(at).memory("i32_load", lanes).i32(31).op("i32_and").i32(2).op("i32_shl");
+    if (isExchange) c.get(at).get(locals.warp).op("i32_sub", "i32_xor");
+    c.op("i32_add").memory("i32_load", memoryMap.shuffle).memory("i32_store", target);
     if (flag !== undefined) c.get(at).i32(1).memory("i32_store", flag);
     c.get(at).i32(4).op("i32_add").tee(at).get(end).op("i32_lt_u").brIf(0).end();
   };

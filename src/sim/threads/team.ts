@@ -43,6 +43,8 @@ export class Team implements Disposable {
     const worker = new Worker(new URL(`./worker.${extension}`, import.meta.url), {
       workerData: { start, port: port2 },
       transferList: [port2],
+      // Built code needs none of the process's options, some of which (--input-type) a thread would refuse.
+      ...(extension === "js" ? { execArgv: [] } : {}),
     });
     // A thread that cannot start is one that never joins; the process may end while threads wait.
     worker.on("error", () => {});
