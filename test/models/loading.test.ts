@@ -22,39 +22,6 @@ async function warningsOf(action: () => Promise<void>): Promise<string[]> {
   return warnings;
 }
 
-describe("families that have no golden checkpoint of their own", () => {
-  test("Gemma 1 is Llama with norms of 1 + weight and a scaled embedding", async () => {
-    const gemma = {
-      architectures: ["GemmaForCausalLM"],
-      model_type: "gemma",
-      hidden_activation: "silu",
-      tie_word_embeddings: false,
-    };
-    using variant = new Variant("llama31-rope-scaling", gemma, (tensors) => {
-      const scale = Math.sqrt(tensors.find(({ name }) => name === "model.norm.weight")!.shape[0]!);
-      return tensors.map((t) => ({
-        ...t,
-        data: t.name.endsWith("norm.weight")
-          ? t.data.map((w) => w - 1)
-          : t.name === "model.embed_tokens.weight"
-            ? t.data.map((w) => w / scale)
-            : t.data,
-      }));
-    });
-    // The frequencies as the reference of this checkpoint has them, and the scale as Gemma has it in float32.
-    using model = await load(variant);
-    using reference = new Variant("llama31-rope-scaling", {});
-    using llama = await load(reference);
-    const ids = Array.from({ length: 20 }, (_, i) => (i * 31 + 5) % 320);
-    using got = await model.logits(ids);
-    using want = await llama.logits(ids);
-    const [a, b] = [got, want].map((t) => t.toArray() as Float32Array) as [Float32Array, Float32Array];
-    const error = Math.hypot(...a.map((v, i) => v - b[i]!)) / Math.hypot(...b);
-    // Weights were rounded once more, to float32.
-    expect(error).toBeLessThan(1e-5);
-  });
-});
-
 describe("checkpoints of several modalities", () => {
   const multimodal = (text: Record<string, unknown>) => ({
     architectures: ["Gemma3ForConditionalGeneration"],
