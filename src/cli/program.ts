@@ -5,14 +5,15 @@ import { demoCommand } from "./commands/demo.ts";
 import { devicesCommand } from "./commands/devices.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
+import { inspectCommand } from "./commands/inspect.ts";
 import { simCommand } from "./commands/sim.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
 import { verifyCommand } from "./commands/verify.ts";
 import { exitCodes, reportError } from "./errors.ts";
 
 const closing = `
-MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors), or demo for the
-small model that comes with llcuda.
+MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors), a .gguf file, or demo
+for the small model that comes with llcuda.
 
 Exit codes: 0 done; 1 a check failed; 2 unusable input, or a device that is not there; 130 interrupted.
 Environment variables are listed in docs/settings.md; llcuda doctor says what this machine lacks.
@@ -32,7 +33,7 @@ export function createProgram(): Command {
     .exitOverride();
   const groups: [string, Command[]][] = [
     ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
-    ["Look inside:", [tokenizeCommand(), verifyCommand()]],
+    ["Look inside:", [inspectCommand(), tokenizeCommand(), verifyCommand()]],
     ["Work on kernels:", [simCommand()]],
     ["This machine:", [devicesCommand(), doctorCommand()]],
   ];

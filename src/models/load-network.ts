@@ -1,11 +1,10 @@
 import { bfloat16, type DType, type DTypeLike, dtype as dtypeOf, float16, float32 } from "../base/dtype.ts";
 import { roundTo } from "../base/element.ts";
-import { DTypeError, UnsupportedError } from "../base/errors.ts";
+import { DTypeError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
 import { openDevice } from "../driver/open.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
 import type { ModelFiles } from "../formats/model-files/model-files.ts";
-import { refuseForeignWeights } from "../formats/stored/foreign.ts";
 import type { WeightSource } from "../formats/weight-source.ts";
 import { CheckpointWeights } from "../nn/checkpoint-weights.ts";
 import { type UploadProgress, uploadWeights } from "../nn/upload.ts";
@@ -14,6 +13,7 @@ import { disposeOnThrow } from "../tensor/tidy.ts";
 import { findArchitecture } from "./architectures.ts";
 import { Decoder } from "./decoder.ts";
 import { reportLeftOver } from "./left-over.ts";
+import { checkLoadable } from "./loadable.ts";
 import type { CausalNetwork } from "./network.ts";
 
 export interface LoadOptions {
@@ -39,11 +39,10 @@ export async function loadNetwork(
   where: Device | string | undefined,
   options: LoadOptions = {},
 ): Promise<CausalNetwork> {
-  refuseQuantized(config);
   findArchitecture(config);
   wantedDType(options.dtype);
   using source = files.openWeights();
-  refuseForeignWeights(source, files.path, config.quantization);
+  checkLoadable(config, source, files.path);
   const device = typeof where === "object" ? where : openDevice(where);
   const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
   if (dtype === float16 && config.overflowsFloat16) warnOfOverflow(config);
@@ -124,12 +123,4 @@ function knownDType(like: DTypeLike | string): DType | undefined {
   } catch {
     return undefined; // the caller names the types that a model can have, not all there are
   }
-}
-
-function refuseQuantized(config: ModelConfig): void {
-  const { quantization } = config;
-  if (quantization?.method !== "bitsandbytes") return;
-  throw new UnsupportedError(
-    `${config.source.file}: the weights are quantized (${quantization.method}), which this version cannot load; use a float32, float16 or bfloat16 checkpoint`,
-  );
 }

@@ -79,10 +79,10 @@ describe("bad input is named before a device is asked for", () => {
   test("quantized weights, which this version does not read", async () => {
     const quantized = broken("quantized", (directory) =>
       editJson(join(directory, "config.json"), (config) => {
-        config.quantization_config = { quant_method: "bitsandbytes", load_in_4bit: true, bnb_4bit_quant_type: "nf4" };
+        config.quantization_config = { quant_method: "gptq", bits: 4 };
       }),
     );
-    await expectRefusal(ask(quantized), ["quantized", "bitsandbytes"]);
+    await expectRefusal(ask(quantized), ["quantized with GPTQ", "use a bitsandbytes 4-bit, GGUF or 16-bit version"]);
   });
 
   test("config.json missing, or not JSON", async () => {

@@ -30,7 +30,7 @@ export class GgufWeights implements WeightSource {
     for (const tensor of parts.tensors.values()) {
       if (rotaryTensors.has(tensor.name)) continue;
       for (const { name, part } of checkpointNames(tensor, architecture)) {
-        const info = describe(tensor, name, part);
+        const info = tensorInfo(tensor, name, part);
         const other = tensors.get(name);
         if (other) throw new FormatError(tensor.file, `${tensor.file}: two tensors stand for "${name}"`);
         tensors.set(name, info);
@@ -84,7 +84,8 @@ export class GgufWeights implements WeightSource {
   }
 }
 
-function describe(tensor: GgufTensor, name: string, part: number | undefined): TensorInfo {
+/** A tensor under a name, or one of its equal parts along the first dimension. */
+export function tensorInfo(tensor: GgufTensor, name: string, part: number | undefined): TensorInfo {
   const { type, file } = tensor;
   const isBlocks = type.kind === "block" || type.kind === "superblock";
   const [parts = 1, ...rest] = tensor.shape;

@@ -33,12 +33,13 @@ export function storedWeights(source: WeightSource): Map<string, StoredWeight> {
   const companions = new Set([...fourBit.values()].flatMap(({ name, type }) => companionNames(name, type)));
   const weights = new Map<string, StoredWeight>();
   for (const info of source.tensors.values()) {
-    if (!companions.has(info.name)) weights.set(info.name, fourBit.get(info.name) ?? describe(info));
+    if (!companions.has(info.name)) weights.set(info.name, fourBit.get(info.name) ?? describeStored(info));
   }
   return weights;
 }
 
-function describe(info: TensorInfo): StoredWeight {
+/** One tensor by itself. */
+export function describeStored(info: TensorInfo): StoredWeight {
   const { name, shape, elementType, ggml } = info;
   if (ggml) return { kind: "ggml", name, shape, type: ggml, info };
   return elementType

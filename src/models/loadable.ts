@@ -1,0 +1,21 @@
+import { UnsupportedError } from "../base/errors.ts";
+import type { ModelConfig } from "../formats/config/model-config.ts";
+import { refuseForeignWeights } from "../formats/stored/foreign.ts";
+import { storedTypeName, storedWeights } from "../formats/stored/stored-weights.ts";
+import type { WeightSource } from "../formats/weight-source.ts";
+import { findArchitecture } from "./architectures.ts";
+
+/**
+ * Throws UnsupportedError, naming the reason, for a model that this version cannot load: its architecture, or how its weights are
+ * stored. `path` is for messages.
+ */
+export function checkLoadable(config: ModelConfig, source: WeightSource, path: string): void {
+  findArchitecture(config);
+  refuseForeignWeights(source, path, config.quantization);
+  for (const weight of storedWeights(source).values()) {
+    if (weight.kind === "plain") continue;
+    throw new UnsupportedError(
+      `${path}: the weights are quantized (${weight.name} is ${storedTypeName(weight)}), which this version cannot load; use a float32, float16 or bfloat16 checkpoint`,
+    );
+  }
+}
