@@ -287,7 +287,8 @@ export class SimApi implements api.DriverApi {
     const copy: api.LaunchShape = { grid: [...grid], block: [...block], sharedBytes };
     this.#submit(stream, `launch ${entry.name}`, () => {
       const { watcher } = device;
-      device.run(watcher ? found.watchedBy(watcher) : kernel, copy, parameters);
+      const isWatched = watcher && (watcher.kernel ?? entry.name) === entry.name;
+      device.run(isWatched ? found.watchedBy(watcher) : kernel, copy, parameters);
     });
   }
 

@@ -36,6 +36,28 @@ describe("PTX front end", () => {
     expect(ret?.line).toBe(13);
   });
 
+  test("passes over debugging data, which -lineinfo adds behind the kernels", () => {
+    const text = `.version 7.0
+.target sm_60
+.address_size 64
+.visible .entry k() { .loc 1 5 3, function_name $L__info_string0, inlined_at 1 9 3
+ ret; }
+.file 1 "k.cu"
+.section .debug_str
+{
+$L__info_string0:
+.b8 95,90,0
+}
+.visible .entry l() { ret; }
+`;
+    const module = parsePtx(text, "k.ptx");
+    expect(module.entries.map(({ name }) => name)).toEqual(["k", "l"]);
+    expect(module.files.get(1)).toBe("k.cu");
+    expect(() => parsePtx(text.slice(0, text.indexOf("95,90")), "k.ptx")).toThrow(
+      /k\.ptx: PTX line \d+: the text ends inside/,
+    );
+  });
+
   test("reads every kind of operand", () => {
     const text = kernel(
       ".reg .pred %p<2>;\n.reg .b32 %r<4>;\n.reg .b64 %rd<2>;\n.reg .f32 %f<5>;\n" +

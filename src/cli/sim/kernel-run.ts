@@ -73,7 +73,7 @@ export function runKernel(device: Device, { kernel, parameters, buffers, shape }
 function allocate(device: Device, buffer: HostBuffer): DevicePtr {
   try {
     device.makeCurrent();
-    return device.api.allocate(byteCount(buffer));
+    return device.api.allocate(byteCount(buffer), buffer.name);
   } catch (error) {
     if (!(error instanceof OutOfMemoryError)) throw error;
     throw new OutOfMemoryError(`buffer ${buffer.name}: ${error.message}`, error.wantedBytes, error.freeBytes);

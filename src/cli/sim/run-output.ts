@@ -1,9 +1,14 @@
 import { ArgumentError } from "../../base/errors.ts";
 import { elementCount } from "../../base/shape.ts";
-import type { Device } from "../../driver/device.ts";
+import { cost } from "../../sim/profile/counts.ts";
+import { bySourceLine, type KernelProfile } from "../../sim/profile/kernel-profile.ts";
 import { dim } from "../terminal.ts";
 import { elementsOf, formatBuffer, type HostBuffer, saveBuffer } from "./host-buffer.ts";
 import type { PreparedRun, RunResult } from "./kernel-run.ts";
+import { formatProfile, type SortKey } from "./profile-report.ts";
+import { SourceText } from "./source-text.ts";
+import { formatTrace, traceStepJson } from "./trace-report.ts";
+import type { WatchedRun } from "./watched-run.ts";
 
 /** What is to be shown of the buffers after a run. */
 export interface WantedOutput {
@@ -36,36 +41,82 @@ export function parseOutputs(
   return { printed, saved };
 }
 
-/** Saves and prints what is wanted of a run. */
-export function report(run: {
-  readonly device: Device;
+/** A run and how it is to be shown. */
+export interface Report {
+  readonly device: string;
+  readonly ptxPath: string;
   readonly prepared: PreparedRun;
-  readonly result: RunResult;
+  readonly run: WatchedRun;
   readonly wanted: WantedOutput;
-  readonly json: boolean;
-}): void {
-  const { device, prepared, result, wanted, json } = run;
-  const contents = (buffer: HostBuffer) => result.contents.get(buffer.name)!;
-  for (const { buffer, path } of wanted.saved) saveBuffer(buffer, contents(buffer), path);
-  const { entry } = prepared.kernel;
+  readonly top: number;
+  readonly sort: SortKey;
+  readonly traceSkip: number;
+  /** The traced thread and its block, for a heading. */
+  readonly traced: string;
+}
+
+/** Saves and prints what is wanted of a run as text. */
+export function reportText(report: Report): void {
+  const { run, wanted, prepared } = report;
+  const text = new SourceText(report.ptxPath);
+  const out = (part: string) => process.stdout.write(part);
+  if (run.trace) out(formatTrace(run.trace, report.traced, text, report.traceSkip));
+  if (run.profile) out(formatProfile(run.profile, { top: report.top, sort: report.sort, text }));
+  if (!run.result) return;
+  save(wanted, run.result);
+  for (const { buffer, count } of wanted.printed) out(formatBuffer(buffer, contents(run.result, buffer), count));
   const { grid, block } = prepared.shape;
-  if (json) {
-    const buffers = wanted.printed.map(({ buffer, count }) => {
-      const { name, type, shape } = buffer;
-      return { name, type: type.name, shape, values: elementsOf(type, contents(buffer), count).map(jsonNumber) };
-    });
-    const document = { kernel: entry.name, device: device.name, grid, block, ms: result.ms, buffers };
-    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-    return;
-  }
-  for (const { buffer, count } of wanted.printed) {
-    process.stdout.write(formatBuffer(buffer, contents(buffer), count));
-  }
-  const blocks = grid[0] * grid[1] * grid[2];
-  const threads = block[0] * block[1] * block[2];
-  process.stderr.write(
-    `${dim(`${entry.name} on ${device.name}: ${blocks} ${plural("block", blocks)} of ${threads} ${plural("thread", threads)} in ${result.ms.toFixed(1)} ms`, process.stderr)}\n`,
-  );
+  const blocks = counted(grid[0] * grid[1] * grid[2], "block");
+  const threads = counted(block[0] * block[1] * block[2], "thread");
+  const summary = `${prepared.kernel.entry.name} on ${report.device}: ${blocks} of ${threads} in ${run.result.ms.toFixed(1)} ms`;
+  process.stderr.write(`${dim(summary, process.stderr)}\n`);
+}
+
+/** The same as one JSON document. */
+export function reportJson({ device, prepared, run, wanted }: Report): void {
+  const { result, error, profile, trace } = run;
+  if (result) save(wanted, result);
+  const buffers = wanted.printed.map(({ buffer, count }) => {
+    const { name, type, shape } = buffer;
+    const values = result ? elementsOf(type, contents(result, buffer), count).map(jsonNumber) : undefined;
+    return { name, type: type.name, shape, values };
+  });
+  const { grid, block } = prepared.shape;
+  const document = {
+    kernel: prepared.kernel.entry.name,
+    device,
+    grid,
+    block,
+    ms: result?.ms,
+    error: error?.message,
+    buffers,
+    profile: profile && profileJson(profile),
+    trace: trace && { count: trace.count, steps: trace.steps.map((step) => traceStepJson(step, trace)) },
+  };
+  process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
+}
+
+/** With the cost of each line, and lines of the source added up. */
+function profileJson(profile: KernelProfile) {
+  const withCost = <T extends { counts: Parameters<typeof cost>[0] }>(line: T) => ({
+    ...line,
+    cost: cost(line.counts),
+  });
+  const sourceLines = bySourceLine(profile).filter((line) => line.source !== undefined);
+  return {
+    ...profile,
+    instructions: profile.instructions.map(withCost),
+    sourceLines: sourceLines.map(withCost),
+    cost: cost(profile.totals),
+  };
+}
+
+function contents(result: RunResult, buffer: HostBuffer): Uint8Array {
+  return result.contents.get(buffer.name)!;
+}
+
+function save({ saved }: WantedOutput, result: RunResult): void {
+  for (const { buffer, path } of saved) saveBuffer(buffer, contents(result, buffer), path);
 }
 
 /** What JSON can hold: numbers beyond 2^53 and those that are not finite become text. */
@@ -74,6 +125,6 @@ function jsonNumber(value: number | bigint): number | string {
   return Number.isSafeInteger(Number(value)) ? Number(value) : String(value);
 }
 
-function plural(noun: string, count: number): string {
-  return count === 1 ? noun : `${noun}s`;
+function counted(count: number, noun: string): string {
+  return `${count} ${count === 1 ? noun : `${noun}s`}`;
 }

@@ -13,7 +13,9 @@ export const imports = [
   { name: "copies", parameters: ["i32", "i32"], result: undefined },
   // Only with checks: all lanes of the running warp are about to do this collective instruction.
   { name: "meet", parameters: ["i32"], result: undefined },
-  // Only in code compiled with flow, see FlowWatch: (fragment, lane), (site, lane), (site, lane), (bits).
+  // Only in code compiled with flow, see FlowWatch: (area), (area), (fragment, lane), (site, lane), (site, lane), (bits).
+  { name: "enter", parameters: ["i32"], result: undefined },
+  { name: "leave", parameters: ["i32"], result: undefined },
   { name: "step", parameters: ["i32", "i32"], result: undefined },
   { name: "guarded", parameters: ["i32", "i32"], result: undefined },
   { name: "trace", parameters: ["i32", "i32"], result: "i32" },

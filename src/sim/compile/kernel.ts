@@ -93,7 +93,8 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     warpBytes += registerType(entry.registers[index]!).value.endsWith("64") ? 256 : 128;
   }
 
-  const sharedMemory = options.checked ? guardedSharedLayout(entry) : sharedLayout(entry);
+  // Guards between variables would move them to other banks.
+  const sharedMemory = options.checked && !options.flow ? guardedSharedLayout(entry) : sharedLayout(entry);
   const sites: Instruction[] = [];
   const context: KernelContext = {
     module: module.name,
@@ -140,7 +141,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
   const functions = [
     ...before.map((code) => ({ code })),
     ...regions.map((region, r) => ({ code: regionFunction(region, plan), exportName: `r${r}` })),
-    { code: warpFunction(regionOf, regionFunctions, warpCollectives), exportName: "warp" },
+    { code: warpFunction(regionOf, regionFunctions, warpCollectives, options.flow !== undefined), exportName: "warp" },
   ];
   const bytes = encodeModule(imports, functions, { maximumPages, shared: options.shared });
   const { body, ...facts } = entry;

@@ -1,5 +1,6 @@
 import { waiting, warpSlots } from "../memory-map.ts";
 import { Code } from "../wasm/code.ts";
+import { functionIndex } from "./helpers.ts";
 import { type CollectiveWriter, type WarpLocals, writeMaskCheck } from "./warp-collectives.ts";
 
 /** A collective instruction as the warp's function sees it. */
@@ -14,12 +15,13 @@ export interface WarpCollective {
  * The function that runs a warp whose lanes are all in the same place: (warp, frames, state), the warp's area, local
  * memory's begin and where the lanes are. It calls regions, and does the collective instructions between them that all 32
  * lanes have come to, until lanes differ or one is reached that it cannot do. Returns where all lanes are, or -1. The
- * states in the warp's area are not kept up.
+ * states in the warp's area are not kept up. With `watched` it says when it enters and leaves a region.
  */
 export function warpFunction(
   regionOf: readonly number[],
   regionFunctions: readonly number[],
   collectives: readonly WarpCollective[],
+  watched: boolean,
 ): Code {
   const c = new Code(["i32", "i32", "i32"], "i32");
   const [warp, frames, state] = [0, 1, 2];
@@ -31,7 +33,10 @@ export function warpFunction(
   for (const _ of regionFunctions) c.block("block");
   c.get(state).brTable(regionOf, 0);
   regionFunctions.forEach((fn, r) => {
-    c.end().get(warp).get(frames).get(state).call(fn).set(state);
+    c.end();
+    if (watched) c.get(warp).call(functionIndex("enter"));
+    c.get(warp).get(frames).get(state).call(fn).set(state);
+    if (watched) c.get(warp).call(functionIndex("leave"));
     c.br(regionFunctions.length - r);
   });
   c.end();

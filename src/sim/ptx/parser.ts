@@ -79,6 +79,9 @@ class Parser {
       case ".file":
         this.#file();
         return;
+      case ".section":
+        this.#section();
+        return;
       case ".visible":
       case ".extern":
       case ".weak":
@@ -100,6 +103,18 @@ class Parser {
       return;
     }
     this.#fail(`${token.text} is not supported here`, token);
+  }
+
+  /** Debugging data, which -lineinfo adds as well. */
+  #section(): void {
+    while (!this.#accept("{")) {
+      if (this.#peek().kind === "end") this.#fail("the text ends inside .section", this.#peek());
+      this.#next();
+    }
+    while (!this.#accept("}")) {
+      if (this.#peek().kind === "end") this.#fail("the text ends inside .section", this.#peek());
+      this.#next();
+    }
   }
 
   #file(): void {

@@ -79,10 +79,7 @@ export class KernelInstance {
     const regions = Array.from({ length: count }, (_, i) => instance.exports[`r${i}`] as RegionFunction);
     const flow = this.#watch?.flow;
     this.#regions = flow ? regions.map((run) => watchedRegion(run, flow)) : regions;
-    this.#runWhole = flow
-      ? (area, frames, state) =>
-          state < waiting ? this.#regions[kernel.regionOf[state]!]!(area, frames, state) : state
-      : (instance.exports.warp as RegionFunction);
+    this.#runWhole = instance.exports.warp as RegionFunction;
     this.#collectives = kernel.collectives.map(({ instruction, next, follower }, number) => {
       const resolve = (address: bigint, bytes: number): number => {
         const offset = address - host.deviceBase;
@@ -350,6 +347,8 @@ export class KernelInstance {
       check: this.#watch?.access ?? (() => {}),
       copies: this.#watch?.copies ?? (() => {}),
       meet: (number: number) => this.#watch?.meet(number, -1),
+      enter: this.#watch?.flow?.enter ?? (() => {}),
+      leave: this.#watch?.flow?.leave ?? (() => {}),
       step: this.#watch?.flow?.step ?? (() => {}),
       guarded: this.#watch?.flow?.guarded ?? (() => {}),
       trace: this.#watch?.flow?.trace ?? (() => 0),

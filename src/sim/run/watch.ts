@@ -28,8 +28,8 @@ export interface KernelWatch extends BarrierWatch {
 /** Is told how lanes go through a kernel. Regions then run one at a time, each lane to its end before the next begins. */
 export interface FlowWatch {
   /** Lanes of the warp with this area are about to run a region; they have run it, and their states are in the area. */
-  enter(area: number): void;
-  leave(area: number): void;
+  readonly enter: (area: number) => void;
+  readonly leave: (area: number) => void;
   /** A lane begins a fragment. */
   readonly step: (fragment: number, lane: number) => void;
   /** The predicate of a guarded instruction holds for a lane. */
@@ -44,6 +44,8 @@ export interface FlowWatch {
 export interface LaunchWatcher {
   /** What the kernels are to report beside accesses and collective instructions: the ways of lanes, and operands. */
   readonly flow: FlowReports;
+  /** Only kernels of this name are watched, if it is given. */
+  readonly kernel?: string | undefined;
   /** `base`: where the executor's part of memory begins. */
   watch(kernel: CompiledKernel, memory: LinearMemory, base: number): KernelWatch;
 }
