@@ -28,12 +28,14 @@ describe("PTX front end", () => {
   });
 
   test("keeps lines of the text and of the source", () => {
-    const text = `${head}.file 1 "a.cu"\n.entry k()\n{\n.reg .b32 %r<2>;\n.loc 1 42 7, function_name $L__info, inlined_at 1 3 0\n// note\nmov.u32 %r1, 5;\n/* two\nlines */\nret;\n}\n`;
+    const text = `${head}.file 1 "a.cu"\n.entry k()\n{\n.reg .b32 %r<2>;\n.loc 1 42 7, function_name $L__info, inlined_at 1 3 0\n// note\nmov.u32 %r1, 5;\n/* two\nlines */\nret;\n.loc 1 0 0\nret;\n}\n`;
     const { files, entries } = parsePtx(text, "m");
-    const [move, ret] = entries[0]!.body.map((s) => ("instruction" in s ? s.instruction : undefined));
+    const [move, ret, last] = entries[0]!.body.map((s) => ("instruction" in s ? s.instruction : undefined));
     expect(files.get(1)).toBe("a.cu");
     expect(move).toMatchObject({ name: "mov", modifiers: ["u32"], line: 10, source: { file: 1, line: 42 } });
     expect(ret?.line).toBe(13);
+    // A line 0 is the compiler's own: the line before it is near.
+    expect(last).toMatchObject({ line: 15, source: { file: 1, line: 42, near: true } });
   });
 
   test("passes over debugging data, which -lineinfo adds behind the kernels", () => {

@@ -96,11 +96,17 @@ export class KernelChecks implements KernelWatch {
     };
   }
 
-  /** `lanes` of the running warp do a collective instruction: called before it, and after it where it accesses memory. */
   meet(number: number, lanes: number): void {
     this.settle();
     if (!this.#kernel.collectives[number]!.instruction.modifiers.includes("sync")) return;
     this.#shared.order.meet({ warp: this.#warp, lanes, live: this.#live(this.#warp) });
+  }
+
+  /** What lanes have read together they have read before any goes on. What they write is no more visible than by `st`. */
+  met(number: number, lanes: number): void {
+    this.settle();
+    const { name, modifiers } = this.#kernel.collectives[number]!.instruction;
+    if (name === "ldmatrix" || (name === "wmma" && modifiers[0] === "load")) this.meet(number, lanes);
   }
 
   /** The last write that was reported has happened. */

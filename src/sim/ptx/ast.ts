@@ -52,8 +52,8 @@ export interface Instruction {
   readonly operands: readonly Operand[];
   /** Line of the PTX text, from 1. */
   readonly line: number;
-  /** What the last `.loc` said: the line of the source that this was compiled from. */
-  readonly source: { readonly file: number; readonly line: number } | undefined;
+  /** What the last `.loc` said: the line of the source that this was compiled from, or a line near it. */
+  readonly source: { readonly file: number; readonly line: number; readonly near?: true } | undefined;
 }
 
 export type Statement = { readonly label: string } | { readonly instruction: Instruction };

@@ -194,7 +194,8 @@ class Parser {
       // The rest names the function that was inlined; it ends with the line.
       const here = token.line;
       while (this.#peek().line === here && this.#peek().kind !== "end") this.#next();
-      this.#source = { file, line };
+      // The compiler says 0 for what it made of several lines: the last one that it named is the best there is.
+      this.#source = line === 0 && this.#source ? { ...this.#source, near: true } : { file, line };
     } else if (name === "pragma") {
       while (!this.#accept(";")) this.#next();
     } else if (name === "shared" || name === "local") {

@@ -17,10 +17,10 @@ export function describePlace(
   return `${kernel}${who}, ${describeLine(module, instruction)}`;
 }
 
-/** `PTX line 120 (softmax.cu:41, ld.global.f32)`; without the source's line where the text has none. */
+/** `PTX line 120 (softmax.cu:41, ld.global.f32)`, or `near softmax.cu:41`; without the source's line where the text has none. */
 export function describeLine(module: Pick<PtxModule, "files">, { source, line, text }: Instruction): string {
   const file = source && source.line > 0 ? module.files.get(source.file) : undefined;
-  const where = file ? `${file}:${source!.line}, ` : "";
+  const where = file ? `${source!.near ? "near " : ""}${file}:${source!.line}, ` : "";
   return `PTX line ${line} (${where}${text})`;
 }
 

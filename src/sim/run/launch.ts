@@ -284,7 +284,7 @@ export class KernelInstance {
     try {
       this.#watch?.meet(number, lanes);
       collective.run!(this.#host.memory, area, lanes);
-      this.#watch?.meet(number, lanes);
+      this.#watch?.met?.(number, lanes);
     } catch (cause) {
       if (!(cause instanceof MatrixFault)) throw cause;
       const name = (cause.address & 15) !== 0 ? "CUDA_ERROR_MISALIGNED_ADDRESS" : "CUDA_ERROR_ILLEGAL_ADDRESS";

@@ -19,8 +19,10 @@ export interface KernelWatch extends BarrierWatch {
   readonly copies: (newest: number, lane: number) => void;
   /** Takes the accesses of collective instruction `number`. */
   observer(number: number): AccessObserver;
-  /** `lanes` of the running warp do a collective instruction: called before it, and after it where it accesses memory. */
+  /** `lanes` of the running warp are about to do a collective instruction. */
   meet(number: number, lanes: number): void;
+  /** They have done it; only called for those that access memory, and some others. */
+  met?(number: number, lanes: number): void;
   /** Only for a kernel compiled with `flow`. */
   readonly flow?: FlowWatch;
 }
