@@ -73,7 +73,7 @@ describe("inspect", () => {
 
   test("quantizations that llcuda does not read are named", async () => {
     const directory = join(scratch, "gptq");
-    cpSync(join(fixtures, "llama32-tied"), directory, { recursive: true });
+    cpSync(join(fixtures, "qwen2-bias"), directory, { recursive: true });
     const names = ["q.qweight", "q.qzeros", "q.scales", "q.g_idx"];
     writeSafetensors(
       join(directory, "model.safetensors"),

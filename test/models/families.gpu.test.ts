@@ -84,6 +84,23 @@ const cases: Readonly<Record<string, Case>> = {
     stored: { biases: [...attention, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"] },
     head: true,
   },
+  "Llama with as many key heads as query heads, yarn, and a tied head": {
+    config: {
+      ...numbers,
+      model_type: "llama",
+      num_key_value_heads: h,
+      tie_word_embeddings: true,
+      rope_scaling: { type: "yarn", factor: 4, original_max_position_embeddings: 64 },
+    },
+    facts: {
+      ...{ ...llama, kvHeads: h, rotaryScale: 0.1 * Math.log(4) + 1 },
+      // The ramp: 32 rotations in 64 positions are before the first pair, one is at 32·ln(64/2π)/(2·ln 10000) = 4.03.
+      layers: llama.layers.map(() => ({
+        window: all,
+        frequencies: frequencies(10_000, d, (i) => 1 / (1 - Math.min(1, i / 5) * 0.75)),
+      })),
+    },
+  },
   "Qwen2 whose last layers have a window": {
     config: { ...numbers, model_type: "qwen2", use_sliding_window: true, sliding_window: 7, max_window_layers: 1 },
     facts: { ...llama, layers: withWindows([all, 7, 7], 10_000) },
@@ -171,13 +188,13 @@ function parametersOf({ facts, stored = {}, head }: Case): Parameters {
     for (const name of facts.norms) if (name) norm(prefix + name, c);
     for (const name of stored.headNorms ? ["q_norm", "k_norm"] : []) norm(`${prefix}self_attn.${name}`, d);
     if (stored.fused) {
-      linear("self_attn.qkv_proj", (h + 2 * g) * d, c);
+      linear("self_attn.qkv_proj", (h + 2 * facts.kvHeads) * d, c);
       linear("mlp.gate_up_proj", 2 * f, c);
     } else {
       for (const [name, rows] of [
         ["q", h * d],
-        ["k", g * d],
-        ["v", g * d],
+        ["k", facts.kvHeads * d],
+        ["v", facts.kvHeads * d],
       ] as const) {
         linear(`self_attn.${name}_proj`, rows, c);
       }

@@ -28,7 +28,7 @@ describeGpu("golden checkpoints", (device) => {
   test("verifyCheckpoint finds out how a reference held its rotary frequencies, and says so", async () => {
     const load = (name: string) => (options: object) =>
       LanguageModel.fromPretrained(name, { device, dtype: "float32", ...options });
-    const golden = await verifyCheckpoint(load(`${folder}llama32-tied`));
+    const golden = await verifyCheckpoint(load(`${folder}qwen2-bias`));
     expect(golden.verification.passed).toBe(true);
     expect(golden.verification.rotaryDtype).toBe("bfloat16");
     expect(golden.verification.relativeL2WithExactRotary! > 1e-3).toBe(true);

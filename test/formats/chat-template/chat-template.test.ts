@@ -71,7 +71,7 @@ describe("where a template comes from", () => {
   });
 
   test("a model without one says what to do", () => {
-    const error = thrownBy(() => loadChatTemplate(join(fixtures, "llama32-tied"), qwen));
+    const error = thrownBy(() => loadChatTemplate(join(fixtures, "qwen2-bias"), qwen));
     expect(error).toBeInstanceOf(UnsupportedError);
     expect(error?.message).toMatch(
       /has no chat template; .* use generate with a plain prompt, or put a chat_template\.jinja there/,

@@ -33,8 +33,8 @@ describe("fixtures", () => {
     expect(config.modelType).toBe("llama");
     expect(config.vocabSize).toBe(320);
     expect(config.eosTokenIds).toEqual([2]);
-    expect(config.dtype?.name).toBe(name === "llama2-mha-fp16" ? "float16" : "bfloat16");
-    expect(config.tieWordEmbeddings).toBe(name === "llama32-tied");
+    expect(config.dtype?.name).toBe("bfloat16");
+    expect(config.tieWordEmbeddings).toBe(false);
     expect(config.numAttentionHeads % config.numKeyValueHeads).toBe(0);
   });
 
@@ -55,7 +55,8 @@ describe("fixtures", () => {
       highFreqFactor: 4,
       originalMaxPositions: 64,
     });
-    expect(rope("llama-rope-yarn")).toEqual({
+    const scaling = { rope_type: "yarn", factor: 4, original_max_position_embeddings: 64 };
+    expect(parse({ rope_scaling: scaling }).rope).toEqual({
       type: "yarn",
       theta: 10_000,
       factor: 4,

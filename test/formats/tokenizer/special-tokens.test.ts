@@ -130,7 +130,7 @@ describe("special tokens come from every file", () => {
 
 describe("a tokenizer that cannot be used is refused in one sentence", () => {
   test("missing", () => {
-    const error = thrownBy(() => Tokenizer.load(join(fixtures, "llama32-tied")));
+    const error = thrownBy(() => Tokenizer.load(join(fixtures, "qwen2-bias")));
     expect(error).toBeInstanceOf(FileError);
     expect(error?.message).toMatch(/there is no tokenizer\.json/);
     expect(thrownBy(() => Tokenizer.load(join(scratch, "nowhere")))?.message).toMatch(/no such directory/);
