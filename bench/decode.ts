@@ -6,7 +6,7 @@ import { LanguageModel } from "../src/engine/language-model.ts";
 import type { TokenRequest } from "../src/engine/request.ts";
 import { randomNetwork } from "../src/models/load-network.ts";
 import type { CausalNetwork } from "../src/models/network.ts";
-import { kvBytesPerToken } from "../src/nn/kv-cache.ts";
+import { visibleKvBytes } from "../src/nn/cache-groups.ts";
 import { defineBench, positiveInteger } from "./support/bench.ts";
 import { loadProbes } from "./support/probes.ts";
 import { parseDtype } from "./support/product.ts";
@@ -112,7 +112,7 @@ function bytesPerStep(network: CausalNetwork, batch: number, context: number): n
   const embedding = parameters.get("embedding.weight");
   const tied = embedding !== undefined && embedding === parameters.get("head.weight");
   const weights = network.parameterBytes - (embedding && !tied ? embedding.sizeBytes : 0);
-  return weights + batch * context * kvBytesPerToken(network.cacheShape);
+  return weights + batch * visibleKvBytes(network.cacheShape, context);
 }
 
 /** TB/s, reading 2 GiB twice in turn. */

@@ -3,7 +3,10 @@ import { ptrAdd } from "../driver/api.ts";
 import type { Device } from "../driver/device.ts";
 import type { PinnedBuffer } from "../driver/pinned.ts";
 import type { Stream } from "../driver/stream.ts";
+import type { CachePages } from "../nn/forward-context.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import { noBlock } from "./block-manager.ts";
+import type { SequenceBlocks } from "./paged-cache.ts";
 import type { SamplingParameters } from "./sampling.ts";
 
 /** Steps whose tokens the host may leave unread before the device would overwrite them. */
@@ -17,9 +20,12 @@ export const ringSteps = 64;
 export class DecodeBatch implements Disposable {
   readonly rows: number;
   readonly maxBlocks: number;
+  /** Groups of the cache's layers, each with block tables of its own. */
+  readonly groups: number;
   /** int32 [B]: the token that each row feeds to the next step, and where it stands. */
   readonly tokenIds: Tensor;
   readonly positions: Tensor;
+  /** int32 [groups, B]. */
   readonly slots: Tensor;
   /** int32 [B]: tokens that the row sees in the next step; 0 for a row that is not in use. */
   readonly contextLengths: Tensor;
@@ -27,8 +33,10 @@ export class DecodeBatch implements Disposable {
   readonly draws: Tensor;
   /** int32 [B + 1]: 0, 1, …, B. */
   readonly queryStarts: Tensor;
-  /** int32 [B, maxBlocks]. */
+  /** int32 [groups, B, maxBlocks]. */
   readonly blockTable: Tensor;
+  /** Views of `slots` and `blockTable`, for each group. */
+  readonly pages: readonly CachePages[];
   /** Per row: float32, int32, float32, float32, int64. */
   readonly temperature: Tensor;
   readonly topK: Tensor;
@@ -47,20 +55,26 @@ export class DecodeBatch implements Disposable {
   /** What `blockTable` holds; rows are copied from here, asynchronously. */
   readonly #tableMirror: PinnedBuffer;
 
-  constructor(device: Device, rows: number, maxBlocks: number) {
+  constructor(device: Device, shape: { rows: number; maxBlocks: number; groups: number }) {
+    const { rows, maxBlocks, groups } = shape;
     this.#stream = device.stream;
-    this.#tableMirror = device.allocatePinned(rows * maxBlocks * 4);
+    this.#tableMirror = device.allocatePinned(groups * rows * maxBlocks * 4);
     this.rows = rows;
     this.maxBlocks = maxBlocks;
+    this.groups = groups;
     const ints = () => Tensor.zeros([rows], { dtype: int32, device });
     const floats = () => Tensor.zeros([rows], { dtype: float32, device });
     this.tokenIds = ints();
     this.positions = ints();
-    this.slots = ints();
+    this.slots = Tensor.zeros([groups, rows], { dtype: int32, device });
     this.contextLengths = ints();
     this.draws = ints();
     this.queryStarts = Tensor.arange(0, rows + 1, 1, { dtype: int32, device });
-    this.blockTable = Tensor.zeros([rows, maxBlocks], { dtype: int32, device });
+    this.blockTable = Tensor.zeros([groups, rows, maxBlocks], { dtype: int32, device });
+    this.pages = Array.from({ length: groups }, (_, group) => ({
+      slots: this.slots.select(0, group),
+      blockTable: this.blockTable.select(0, group),
+    }));
     this.temperature = floats();
     this.topK = ints();
     this.topP = floats();
@@ -74,12 +88,12 @@ export class DecodeBatch implements Disposable {
   }
 
   /**
-   * Places rows before their first draw: row i has seen `prompts[i]` tokens, kept in the cache blocks `tables[i]`, and the
+   * Places rows before their first draw: row i has seen `prompts[i]` tokens, kept in the cache blocks `sequences[i]`, and the
    * last one's hidden state is about to be sampled from; rows without a prompt stay out of use.
    */
   start(
     prompts: readonly number[],
-    tables: readonly (readonly number[])[],
+    sequences: readonly SequenceBlocks[],
     sampling: readonly SamplingParameters[],
   ): void {
     const perRow = (value: (row: number) => number) =>
@@ -92,35 +106,39 @@ export class DecodeBatch implements Disposable {
       this.contextLengths,
       perRow((row) => prompts[row]!),
     );
-    write(this.slots, new Int32Array(this.rows).fill(-1));
+    write(this.slots, new Int32Array(this.slots.size).fill(-1));
     write(this.draws, new Int32Array(this.rows));
     write(this.tokenIds, new Int32Array(this.rows));
     write(this.step, new Int32Array(1));
     this.finishedSteps[0] = 0;
     this.greedyOnly = sampling.every((p) => p.temperature === 0);
     this.#setSampling(sampling);
-    new Int32Array(this.#tableMirror.buffer, 0, this.rows * this.maxBlocks).fill(-1);
-    this.#stream.copyToDevice(this.blockTable.ptr, this.#tableMirror, 0, this.rows * this.maxBlocks * 4);
-    for (const [row, table] of tables.entries()) this.setTable(row, table, 0);
+    new Int32Array(this.#tableMirror.buffer, 0, this.blockTable.size).fill(noBlock);
+    this.#stream.copyToDevice(this.blockTable.ptr, this.#tableMirror, 0, this.blockTable.sizeBytes);
+    for (const [row, { tables }] of sequences.entries()) {
+      for (const [group, { entries }] of tables.entries()) this.setTable({ group, row, entries, from: 0 });
+    }
   }
 
-  /** Makes `table` from entry `from` on the block table of `row`, in stream order; the host does not wait. */
-  setTable(row: number, table: readonly number[], from: number): void {
-    const mirror = new Int32Array(this.#tableMirror.buffer, row * this.maxBlocks * 4, this.maxBlocks);
-    for (let i = from; i < table.length; i++) mirror[i] = table[i]!;
-    const offset = (row * this.maxBlocks + from) * 4;
-    this.#stream.copyToDevice(
-      ptrAdd(this.blockTable.ptr, offset),
-      this.#tableMirror,
-      offset,
-      (table.length - from) * 4,
-    );
+  /**
+   * Makes `entries` from `from` on the block table of a row in one group, in stream order; the host does not wait. Entries
+   * before that stay, also those whose blocks were given back: nothing reads them.
+   */
+  setTable(p: { group: number; row: number; entries: readonly number[]; from: number }): void {
+    const first = (p.group * this.rows + p.row) * this.maxBlocks;
+    const mirror = new Int32Array(this.#tableMirror.buffer, first * 4, this.maxBlocks);
+    for (let i = p.from; i < p.entries.length; i++) mirror[i] = p.entries[i]!;
+    const offset = (first + p.from) * 4;
+    const bytes = (p.entries.length - p.from) * 4;
+    this.#stream.copyToDevice(ptrAdd(this.blockTable.ptr, offset), this.#tableMirror, offset, bytes);
   }
 
   /** Takes a row out of use, in stream order: later steps neither read nor write its cache blocks. */
   retire(row: number): void {
     this.#stream.fill32(ptrAdd(this.contextLengths.ptr, row * 4), 0, 1);
-    this.#stream.fill32(ptrAdd(this.slots.ptr, row * 4), 0xffffffff, 1);
+    for (let group = 0; group < this.groups; group++) {
+      this.#stream.fill32(ptrAdd(this.slots.ptr, (group * this.rows + row) * 4), 0xffffffff, 1);
+    }
   }
 
   #setSampling(parameters: readonly SamplingParameters[]): void {
@@ -140,6 +158,10 @@ export class DecodeBatch implements Disposable {
   }
 
   dispose(): void {
+    for (const { slots, blockTable } of this.pages) {
+      slots.dispose();
+      blockTable.dispose();
+    }
     for (const value of Object.values(this)) if (value instanceof Tensor) value.dispose();
     this.ring.dispose();
     this.#tableMirror.dispose();

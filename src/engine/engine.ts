@@ -33,6 +33,11 @@ export class Engine implements Disposable {
     });
   }
 
+  /** Device memory that the cache of keys and values takes now; it grows with what is asked, and is kept. */
+  get cacheBytes(): number {
+    return this.#cache.sizeBytes;
+  }
+
   /**
    * Yields the tokens of all requests as they come, each request's in order. Breaking out of the loop or aborting
    * `signal` (which throws its reason) stops the work and frees what it held.
@@ -61,12 +66,11 @@ export class Engine implements Disposable {
   async logits(ids: readonly number[]): Promise<Tensor> {
     this.#check(ids, 0);
     const release = await this.#lock.acquire();
-    const table: number[] = [];
+    const blocks = this.#cache.open();
     try {
-      this.#cache.grow(table, ids.length);
-      return tidy(() => this.network.logits(prefillAll(this.network, this.#cache.store, { ids, table })));
+      return tidy(() => this.network.logits(prefillAll(this.network, this.#cache, { ids, blocks })));
     } finally {
-      this.#cache.release(table);
+      this.#cache.close(blocks);
       release();
     }
   }
@@ -77,7 +81,8 @@ export class Engine implements Disposable {
     let entry = this.#batches.get(size);
     if (!entry) {
       const { device, contextLength } = this.network;
-      const batch = new DecodeBatch(device, size, Math.ceil((contextLength + ringSteps) / blockSize));
+      const maxBlocks = Math.ceil((contextLength + ringSteps) / blockSize);
+      const batch = new DecodeBatch(device, { rows: size, maxBlocks, groups: this.#cache.groups.length });
       entry = { batch, steps: new DecodeSteps(this.network, () => this.#cache.store, batch) };
       this.#batches.set(size, entry);
     }

@@ -1,49 +1,122 @@
 import type { CausalNetwork } from "../models/network.ts";
+import { type CacheGroup, cacheGroups } from "../nn/cache-groups.ts";
 import { blockSize, KvCache } from "../nn/kv-cache.ts";
-import { BlockManager } from "./block-manager.ts";
+import { BlockManager, BlockTable } from "./block-manager.ts";
+import { mostDecodeBlocks } from "./cache-plan.ts";
 
-/** The cache starts with this many tokens and doubles when it must. */
+/** Layers that see everything start with this many tokens, and double when they must. */
 const initialTokens = 4096;
+
+/** One sequence's blocks: a table for each group of the cache's layers. */
+export interface SequenceBlocks {
+  readonly tables: readonly BlockTable[];
+}
 
 /**
  * The cache of one network and who holds which of its blocks. It is allocated at first use and grows when the blocks run
  * out, so that nobody has to say beforehand how long conversations will be.
+ *
+ * Every group of layers has blocks of its own. Layers with a window give back what their sequences have left behind, and
+ * those blocks go to the next tokens, of the same sequence or another: work of one stream runs in order, so what a step
+ * under way still reads is not overwritten before it ends.
  */
 export class PagedCache implements Disposable {
+  readonly groups: readonly CacheGroup[];
   readonly #network: CausalNetwork;
   readonly #beforeMove: () => void;
+  readonly #managers: readonly BlockManager[];
   #cache: KvCache | undefined;
-  readonly #blocks = new BlockManager(0, blockSize);
+  #openSequences = 0;
 
   /** `beforeMove` is called, with the device idle, before the cache's addresses change. */
   constructor(network: CausalNetwork, beforeMove: () => void) {
     this.#network = network;
     this.#beforeMove = beforeMove;
+    this.groups = cacheGroups(network.cacheShape);
+    this.#managers = this.groups.map(() => new BlockManager(0, blockSize));
   }
 
   get store(): KvCache {
-    if (!this.#cache) {
-      this.#cache = new KvCache(this.#network.device, this.#network.cacheShape, initialTokens / blockSize);
-      this.#blocks.extend(this.#cache.blocks);
+    return this.#cache ?? this.#create(this.groups.map(() => 0));
+  }
+
+  /** Device memory of all groups; 0 before the first use. */
+  get sizeBytes(): number {
+    return this.#cache?.sizeBytes ?? 0;
+  }
+
+  open(): SequenceBlocks {
+    this.#openSequences++;
+    return { tables: this.groups.map(() => new BlockTable()) };
+  }
+
+  /**
+   * Makes sure that these sequences can hold `blocks` in each group, so that a prompt's passes need not enlarge the cache one
+   * by one. Throws OutOfMemoryError.
+   */
+  reserve(blocks: readonly number[], sequences: readonly SequenceBlocks[]): void {
+    if (!this.#cache) this.#create(blocks);
+    for (const [group, count] of blocks.entries()) {
+      const held = sequences.reduce((sum, { tables }) => sum + tables[group]!.heldBlocks, 0);
+      this.#enlarge(group, count - held - this.#managers[group]!.freeBlocks);
     }
+  }
+
+  /** Gives a sequence room for its first `tokens` tokens, enlarging the cache when no block is free. Throws OutOfMemoryError. */
+  grow(sequence: SequenceBlocks, tokens: number): void {
+    if (!this.#cache) this.#create(this.groups.map(() => 0));
+    for (const [group, table] of sequence.tables.entries()) {
+      const manager = this.#managers[group]!;
+      this.#enlarge(group, manager.missing(table, tokens) - manager.freeBlocks);
+      manager.grow(table, tokens);
+    }
+  }
+
+  /** Takes back the blocks that no query from `position` on sees. */
+  slide(sequence: SequenceBlocks, position: number): void {
+    for (const [group, { window }] of this.groups.entries()) {
+      if (window > 0) this.#managers[group]!.slide(sequence.tables[group]!, position - window + 1);
+    }
+  }
+
+  /** Gives a sequence blocks again for the positions that it slid away from, whose keys are to be computed anew. */
+  restore(sequence: SequenceBlocks): void {
+    for (const [group, table] of sequence.tables.entries()) {
+      const manager = this.#managers[group]!;
+      this.#enlarge(group, table.first - manager.freeBlocks);
+      manager.restore(table);
+    }
+  }
+
+  /** Takes a sequence's blocks back: it is not used any more. */
+  close(sequence: SequenceBlocks): void {
+    this.#openSequences--;
+    for (const [group, table] of sequence.tables.entries()) this.#managers[group]!.release(table);
+  }
+
+  #create(wanted: readonly number[]): KvCache {
+    const blocks = this.groups.map(({ window }, group) =>
+      Math.max(wanted[group]!, window ? mostDecodeBlocks(window) : initialTokens / blockSize),
+    );
+    this.#cache = new KvCache(this.#network.device, this.#network.cacheShape, blocks);
+    for (const [group, count] of blocks.entries()) this.#managers[group]!.extend(count);
     return this.#cache;
   }
 
-  /** Makes a sequence's block table long enough for `tokens`, enlarging the cache when no block is free. Throws OutOfMemoryError. */
-  grow(table: number[], tokens: number): void {
+  /**
+   * Adds `missing` blocks to a group, and more of them so that this happens seldom: the group doubles, but one with a window
+   * never beyond what the sequences that are open need to decode.
+   */
+  #enlarge(group: number, missing: number): void {
+    if (missing <= 0) return;
     const { store } = this;
-    if (this.#blocks.grow(table, tokens)) return;
-    const missing = this.#blocks.blocksFor(tokens) - table.length - this.#blocks.freeBlocks;
+    const { window } = this.groups[group]!;
+    const blocks = store.blocks[group]!;
+    const useful = window ? this.#openSequences * mostDecodeBlocks(window) : Number.POSITIVE_INFINITY;
     this.#network.device.stream.synchronize();
     this.#beforeMove();
-    store.grow(Math.max(2 * store.blocks, store.blocks + missing));
-    this.#blocks.extend(store.blocks);
-    this.#blocks.grow(table, tokens);
-  }
-
-  /** Takes a sequence's blocks back and empties its table. */
-  release(table: number[]): void {
-    if (table.length > 0) this.#blocks.release(table);
+    store.grow(group, Math.max(blocks + missing, Math.min(2 * blocks, useful)));
+    this.#managers[group]!.extend(store.blocks[group]!);
   }
 
   dispose(): void {

@@ -2,49 +2,54 @@ import { setImmediate as nextTick } from "node:timers/promises";
 import { int32 } from "../base/dtype.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { gatherRows } from "../nn/embedding.ts";
-import type { ForwardContext } from "../nn/forward-context.ts";
-import { blockSize, type KvCache } from "../nn/kv-cache.ts";
+import type { CachePages, ForwardContext } from "../nn/forward-context.ts";
+import { blockSize } from "../nn/kv-cache.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
+import { noBlock } from "./block-manager.ts";
+import { prefillBlocks } from "./cache-plan.ts";
+import type { PagedCache, SequenceBlocks } from "./paged-cache.ts";
+import { type Piece, passTokens, planPieces } from "./prefill-plan.ts";
 
 /** A prompt and the cache blocks that hold it. */
 export interface PrefillSequence {
   readonly ids: readonly number[];
-  readonly table: readonly number[];
+  readonly blocks: SequenceBlocks;
   /** Tokens that the sequence is known to have, where that is more than `ids`. */
   readonly length?: number;
 }
 
-/** New tokens `start … start + count` of one sequence, in one forward pass. */
-interface Piece {
-  readonly sequence: PrefillSequence;
-  readonly start: number;
-  readonly count: number;
+/** What a prefill may be told. */
+export interface PrefillOptions {
+  /** Tokens of one pass; by default passTokens(). */
+  readonly limit?: number;
+  readonly signal?: AbortSignal | undefined;
 }
 
-/** Tokens of one forward pass: enough to fill a large GPU, few enough that activations stay small beside the weights. */
-export const prefillChunkTokens = 4096;
-
-/** The same where a pass blocks the thread until it is done: little enough that signals get through in between. */
-const synchronousChunkTokens = 64;
-
 /**
- * Runs prompts through the network, several short ones or a part of a long one at a time, and fills the cache.
+ * Runs prompts through the network, several short ones or a part of a long one at a time, and fills the cache. Layers with
+ * a window give back after each pass what later tokens do not see.
  * Gives the hidden state of each prompt's last token, [B, C]; the caller disposes it. An abort of `signal` between two
- * passes throws its reason.
+ * passes throws its reason. Throws OutOfMemoryError when the cache cannot be enlarged.
  */
 export async function prefill(
   network: CausalNetwork,
-  cache: KvCache,
+  cache: PagedCache,
   sequences: readonly PrefillSequence[],
-  signal?: AbortSignal,
+  options: PrefillOptions = {},
 ): Promise<Tensor> {
   const { device, dtype, hiddenSize } = network;
   const { synchronous } = device.attributes;
+  const passes = planPieces(sequences, options.limit ?? passTokens(network.cacheShape, synchronous));
+  cache.reserve(
+    cache.groups.map(({ window }) => prefillBlocks(passes, window)),
+    sequences.map(({ blocks }) => blocks),
+  );
   const last = Tensor.empty([sequences.length, hiddenSize], { dtype, device });
   try {
     let finished = 0;
-    for (const pieces of planPieces(sequences, synchronous ? synchronousChunkTokens : prefillChunkTokens)) {
+    for (const pieces of passes) {
+      for (const { sequence, start, count } of pieces) cache.grow(sequence.blocks, start + count);
       finished += tidy(() => {
         const hidden = forwardPieces(network, cache, pieces);
         const ends = lastRows(pieces);
@@ -54,8 +59,9 @@ export async function prefill(
         }
         return ends.length;
       });
+      for (const { sequence, start, count } of pieces) cache.slide(sequence.blocks, start + count);
       if (synchronous) await nextTick();
-      signal?.throwIfAborted();
+      options.signal?.throwIfAborted();
     }
     return last;
   } catch (error) {
@@ -65,31 +71,13 @@ export async function prefill(
 }
 
 /** The hidden states of every token of one prompt, [T, C]; for evaluation, where all logits matter. */
-export function prefillAll(network: CausalNetwork, cache: KvCache, sequence: PrefillSequence): Tensor {
+export function prefillAll(network: CausalNetwork, cache: PagedCache, sequence: PrefillSequence): Tensor {
+  cache.grow(sequence.blocks, sequence.ids.length);
   return forwardPieces(network, cache, [{ sequence, start: 0, count: sequence.ids.length }]);
 }
 
-/** Packs prompts into passes of at most `limit` tokens, in order; a longer prompt is cut. Exported for tests. */
-export function planPieces(sequences: readonly PrefillSequence[], limit: number): Piece[][] {
-  const passes: Piece[][] = [];
-  let room = 0;
-  for (const sequence of sequences) {
-    for (let start = 0; start < sequence.ids.length; ) {
-      if (room === 0) {
-        passes.push([]);
-        room = limit;
-      }
-      const count = Math.min(room, sequence.ids.length - start);
-      passes.at(-1)!.push({ sequence, start, count });
-      start += count;
-      room -= count;
-    }
-  }
-  return passes;
-}
-
 /** Rows of a pass that are the last token of their prompt. */
-function lastRows(pieces: readonly Piece[]): number[] {
+function lastRows(pieces: readonly Piece<PrefillSequence>[]): number[] {
   const rows: number[] = [];
   let end = 0;
   for (const { sequence, start, count } of pieces) {
@@ -99,44 +87,45 @@ function lastRows(pieces: readonly Piece[]): number[] {
   return rows;
 }
 
-function forwardPieces(network: CausalNetwork, cache: KvCache, pieces: readonly Piece[]): Tensor {
-  const ids: number[] = [];
-  const positions: number[] = [];
-  const slots: number[] = [];
+function forwardPieces(network: CausalNetwork, cache: PagedCache, pieces: readonly Piece<PrefillSequence>[]): Tensor {
+  const ids = pieces.flatMap(({ sequence, start, count }) => sequence.ids.slice(start, start + count));
+  const positions = pieces.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => start + i));
+  const counts = pieces.map(({ count }) => count);
+  const contextLengths = pieces.map(({ start, count }) => start + count);
   const queryStarts = [0];
-  const contextLengths: number[] = [];
+  for (const count of counts) queryStarts.push(queryStarts.at(-1)! + count);
   const sequenceLengths = pieces.map(({ sequence }) => sequence.length ?? sequence.ids.length);
-  for (const { sequence, start, count } of pieces) {
-    for (let p = start; p < start + count; p++) {
-      ids.push(sequence.ids[p]!);
-      positions.push(p);
-      slots.push(slotOf(sequence.table, p));
-    }
-    queryStarts.push(ids.length);
-    contextLengths.push(start + count);
-  }
-  const maxBlocks = Math.max(...pieces.map((piece) => piece.sequence.table.length));
-  const blockTable = pieces.flatMap(({ sequence: { table } }) =>
-    Array.from({ length: maxBlocks }, (_, i) => table[i] ?? 0),
-  );
   return tidy(() => {
     const context: ForwardContext = {
       stream: network.device.stream,
-      cache,
+      cache: cache.store,
       tokens: ids.length,
       sequences: pieces.length,
       positions: intTensor(network, positions),
-      slots: intTensor(network, slots),
       queryStarts: intTensor(network, queryStarts),
       contextLengths: intTensor(network, contextLengths),
       sequenceLengths: intTensor(network, sequenceLengths),
-      blockTable: intTensor(network, blockTable).reshape([pieces.length, maxBlocks]),
-      maxQuery: Math.max(...pieces.map((piece) => piece.count)),
+      pages: cache.groups.map((_, group) => pagesOf(network, pieces, group)),
+      maxQuery: Math.max(...counts),
       maxContext: Math.max(...contextLengths),
-      minQuery: Math.min(...pieces.map((piece) => piece.count)),
+      minQuery: Math.min(...counts),
     };
     return network.forward(intTensor(network, ids), context);
   });
+}
+
+/** Where one group's layers find the pieces' sequences, and put their new tokens. */
+function pagesOf(network: CausalNetwork, pieces: readonly Piece<PrefillSequence>[], group: number): CachePages {
+  const tables = pieces.map(({ sequence }) => sequence.blocks.tables[group]!.entries);
+  const slots = pieces.flatMap(({ start, count }, i) =>
+    Array.from({ length: count }, (_, n) => slotOf(tables[i]!, start + n)),
+  );
+  const maxBlocks = Math.max(...tables.map((table) => table.length));
+  const padded = tables.flatMap((table) => Array.from({ length: maxBlocks }, (_, i) => table[i] ?? noBlock));
+  return {
+    slots: intTensor(network, slots),
+    blockTable: intTensor(network, padded).reshape([pieces.length, maxBlocks]),
+  };
 }
 
 /** Where the key and value of position `p` go. */

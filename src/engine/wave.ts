@@ -3,10 +3,11 @@ import type { Device } from "../driver/device.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
+import { decodeTokens } from "./cache-plan.ts";
 import type { DecodeBatch } from "./decode-batch.ts";
 import { type DecodeSteps, sampleAndAdvance } from "./decode-step.ts";
 import { waitForStep } from "./host-poll.ts";
-import type { PagedCache } from "./paged-cache.ts";
+import type { PagedCache, SequenceBlocks } from "./paged-cache.ts";
 import { prefill } from "./prefill.ts";
 import type { TokenEvent, TokenRequest } from "./request.ts";
 
@@ -22,8 +23,7 @@ function stepsAhead({ attributes }: Device): number {
 interface Row {
   readonly index: number;
   readonly request: TokenRequest;
-  /** Cache blocks of this sequence. */
-  readonly table: number[];
+  readonly blocks: SequenceBlocks;
   /** Tokens it may add, and those it has added. */
   readonly limit: number;
   readonly answer: number[];
@@ -67,7 +67,7 @@ export class Wave implements Disposable {
     this.#rows = requests.map((request, index) => ({
       index,
       request,
-      table: [],
+      blocks: parts.cache.open(),
       limit: Math.min(request.maxNewTokens, contextLength - request.promptIds.length),
       answer: [],
     }));
@@ -95,14 +95,14 @@ export class Wave implements Disposable {
   /** Fills the cache with the prompts and draws every row's first token. */
   async #begin(signal?: AbortSignal): Promise<void> {
     const network = this.#network;
-    for (const row of this.#rows) this.#cache.grow(row.table, this.#tokensAfter(row, 1 + this.#ahead));
-    const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, table: row.table }));
-    using last = await prefill(network, this.#cache.store, sequences, signal);
+    const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, blocks: row.blocks }));
+    using last = await prefill(network, this.#cache, sequences, { signal });
     tidy(() => {
       const hidden = padRows(last, this.#batch.rows);
+      for (const row of this.#rows) this.#cache.grow(row.blocks, this.#position(row, 1) + decodeTokens);
       this.#batch.start(
         this.#rows.map((row) => row.request.promptIds.length),
-        this.#rows.map((row) => row.table),
+        this.#rows.map((row) => row.blocks),
         this.#rows.map((row) => row.request.sampling),
       );
       sampleAndAdvance(network, this.#batch, hidden);
@@ -110,9 +110,9 @@ export class Wave implements Disposable {
     this.#submitted = 1;
   }
 
-  /** Tokens in the cache of `row` once `step` steps have run. */
-  #tokensAfter(row: Row, step: number): number {
-    return row.request.promptIds.length + step;
+  /** Where the token stands that `step` draws from; step 1 draws from the prompt's last, which the prefill computed. */
+  #position(row: Row, step: number): number {
+    return row.request.promptIds.length + step - 2;
   }
 
   async #submitUpTo(target: number, signal?: AbortSignal): Promise<void> {
@@ -126,11 +126,9 @@ export class Wave implements Disposable {
       if (outgrown.some((row) => row.answer.length < step - 2)) return;
       if (outgrown.length > 0) await this.#refill(outgrown, signal);
       for (const row of this.#running) {
-        // Step `step` stores one key and looks up the slot of the next.
-        const before = row.table.length;
-        this.#cache.grow(row.table, this.#tokensAfter(row, step + 1));
-        if (row.table.length > before) this.#batch.setTable(row.index, row.table, before);
-        longest = Math.max(longest, this.#tokensAfter(row, step));
+        const position = this.#position(row, step);
+        this.#movePages(row, position);
+        longest = Math.max(longest, position + 1);
       }
       this.#steps.submit(longest);
       this.#statistics.decodeSteps++;
@@ -141,17 +139,30 @@ export class Wave implements Disposable {
   #outgrown(step: number): Row[] {
     const { keysHoldUpTo } = this.#network;
     if (keysHoldUpTo === undefined) return [];
-    return [...this.#running].filter((row) => row.request.promptIds.length + step - 2 === keysHoldUpTo);
+    return [...this.#running].filter((row) => this.#position(row, step) === keysHoldUpTo);
   }
 
   /** Computes the keys of these rows once more, as a sequence that is longer has them. */
   async #refill(rows: readonly Row[], signal?: AbortSignal): Promise<void> {
-    const sequences = rows.map(({ request, answer, table }) => {
+    const sequences = rows.map(({ request, answer, blocks }) => {
       const ids = [...request.promptIds, ...answer].slice(0, this.#network.keysHoldUpTo);
-      return { ids, table, length: ids.length + 1 };
+      return { ids, blocks, length: ids.length + 1 };
     });
-    const hidden = await prefill(this.#network, this.#cache.store, sequences, signal);
+    for (const { blocks } of sequences) this.#cache.restore(blocks);
+    const hidden = await prefill(this.#network, this.#cache, sequences, { signal });
     hidden.dispose();
+  }
+
+  /** Gives back the blocks that the step at `position` leaves behind, and adds those that it needs. */
+  #movePages(row: Row, position: number): void {
+    const { tables } = row.blocks;
+    const before = tables.map(({ entries }) => entries.length);
+    this.#cache.slide(row.blocks, position);
+    this.#cache.grow(row.blocks, position + decodeTokens);
+    for (const [group, { entries }] of tables.entries()) {
+      const from = before[group]!;
+      if (entries.length > from) this.#batch.setTable({ group, row: row.index, entries, from });
+    }
   }
 
   /** The tokens of a finished step; rows that end with theirs leave the batch. */
@@ -177,7 +188,7 @@ export class Wave implements Disposable {
     if (!this.#running.delete(row)) return;
     this.#batch.retire(row.index);
     // Later work of this stream is the only one that gets these blocks, and it runs after the row has left.
-    this.#cache.release(row.table);
+    this.#cache.close(row.blocks);
   }
 
   #countHostTime(begin: number): void {

@@ -15,7 +15,7 @@ import type { Weights } from "../nn/weights.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { findDecoder } from "./layout.ts";
 import type { CausalNetwork } from "./network.ts";
-import { loadNorm } from "./parts.ts";
+import { layerWindow, loadNorm } from "./parts.ts";
 
 /** What a layer is built from, beside its weights. */
 export interface LayerPlan {
@@ -88,6 +88,7 @@ export class Decoder extends Module implements CausalNetwork {
       kvHeads: this.config.numKeyValueHeads,
       headDim: this.config.headDim,
       dtype: this.dtype,
+      windows: this.config.layerTypes.map((_, layer) => layerWindow(this.config, layer) ?? 0),
     };
   }
 

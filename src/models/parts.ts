@@ -29,8 +29,13 @@ export function attentionConfig({ config, index }: LayerPlan): AttentionConfig {
     headDim: config.headDim,
     scale: config.attentionScale,
     softcap: config.attentionSoftcap,
-    window: config.layerTypes[index] === "sliding_attention" ? config.slidingWindow : undefined,
+    window: layerWindow(config, index),
   };
+}
+
+/** How many tokens a layer sees; undefined for all. */
+export function layerWindow(config: ModelConfig, layer: number): number | undefined {
+  return config.layerTypes[layer] === "sliding_attention" ? config.slidingWindow : undefined;
 }
 
 /** From `gate_proj`, `up_proj` and `down_proj` below `weights`. */

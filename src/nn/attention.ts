@@ -1,10 +1,11 @@
+import { StateError } from "../base/errors.ts";
 import { ptrAdd } from "../driver/api.ts";
 import type { Device } from "../driver/device.ts";
 import { attentionWorkspaceBytes, pagedAttention } from "../kernels/attention/attention.ts";
 import type { AttentionShape } from "../kernels/attention/plan.ts";
 import { type HeadNorm, ropeStore } from "../kernels/kv-cache/kv-cache.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { ForwardContext } from "./forward-context.ts";
+import type { CachePages, ForwardContext } from "./forward-context.ts";
 import type { Linear } from "./linear.ts";
 import { loadStackedLinear } from "./load-linear.ts";
 import { Module } from "./module.ts";
@@ -89,6 +90,7 @@ export class Attention extends Module {
     const row = (heads + 2 * kvHeads) * headDim;
     const keys = context.cache.keys[layer]!;
     const values = context.cache.values[layer]!;
+    const { slots, blockTable } = this.#pages(context);
     const at = (head: number) => ptrAdd(qkv.ptr, head * headDim * x.dtype.bytes);
     ropeStore(stream, {
       ...this.rotary.angles(context),
@@ -100,7 +102,7 @@ export class Attention extends Module {
       valueStride: row,
       keyCache: keys.ptr,
       valueCache: values.ptr,
-      slots: context.slots.ptr,
+      slots: slots.ptr,
       tokens,
       heads,
       kvHeads,
@@ -129,14 +131,27 @@ export class Attention extends Module {
       valueCache: values.ptr,
       queryStarts: context.queryStarts.ptr,
       contextLengths: context.contextLengths.ptr,
-      blockTable: context.blockTable.ptr,
-      maxBlocks: context.blockTable.shape[1]!,
+      blockTable: blockTable.ptr,
+      maxBlocks: blockTable.shape[1]!,
       scale: this.config.scale ?? 1 / Math.sqrt(headDim),
       softcap: this.config.softcap ?? 0,
       workspace: workspace.ptr,
       dtype: x.dtype,
     });
     return this.output.forward(mixed, residual ? { residual } : {});
+  }
+
+  /** Throws StateError when the cache keeps less than this layer sees. */
+  #pages({ cache, pages }: ForwardContext): CachePages {
+    const { layer, window = 0 } = this.config;
+    const group = cache.groupOf[layer]!;
+    const kept = cache.groups[group]!.window;
+    if (kept > 0 && (window === 0 || window > kept)) {
+      throw new StateError(
+        `Attention: layer ${layer} sees ${window || "all"} tokens, but the cache keeps ${kept} of it; cacheShape.windows must name the layers' own windows`,
+      );
+    }
+    return pages[group]!;
   }
 
   #norm(): { readonly norm?: HeadNorm } {

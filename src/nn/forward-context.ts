@@ -2,6 +2,14 @@ import type { Stream } from "../driver/stream.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import type { KvCache } from "./kv-cache.ts";
 
+/** Where the layers of one group of the cache find and put the keys and values of a batch. */
+export interface CachePages {
+  /** [T] where each token's key and value go: block · blockSize + offset; -1 stores nothing. */
+  readonly slots: Tensor;
+  /** [B, maxBlocks] the cache blocks of each sequence, in order; those past its context or before its window mean nothing. */
+  readonly blockTable: Tensor;
+}
+
 /**
  * What a batch of tokens is, for one forward pass. Tokens of B sequences lie one after another, T in all; a sequence may
  * bring one new token (decode) or many (prefill, or a chunk of it). All tensors are int32 and live on the device, because
@@ -14,8 +22,8 @@ export interface ForwardContext {
   readonly sequences: number;
   /** [T] where each token stands in its sequence, from 0. */
   readonly positions: Tensor;
-  /** [T] where its key and value go: block · blockSize + offset; -1 stores nothing. */
-  readonly slots: Tensor;
+  /** One for each of the cache's groups. */
+  readonly pages: readonly CachePages[];
   /** [B + 1] prefix sums of the sequences' new tokens. */
   readonly queryStarts: Tensor;
   /** [B] tokens that each sequence sees after this pass, the new ones included. */
@@ -25,8 +33,6 @@ export interface ForwardContext {
    * depend on it. By default `contextLengths`.
    */
   readonly sequenceLengths?: Tensor;
-  /** [B, maxBlocks] the cache blocks of each sequence, in order. */
-  readonly blockTable: Tensor;
   /** Upper bounds of the new tokens of one sequence, and of its context: they size grids and change no result. */
   readonly maxQuery: number;
   readonly maxContext: number;

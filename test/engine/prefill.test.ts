@@ -1,9 +1,11 @@
 import { describe, expect, test } from "vitest";
+import { float16 } from "../../src/base/dtype.ts";
 import { contextBound } from "../../src/engine/decode-step.ts";
 import { batchRows } from "../../src/engine/engine.ts";
-import { planPieces, slotOf } from "../../src/engine/prefill.ts";
+import { slotOf } from "../../src/engine/prefill.ts";
+import { passTokens, planPieces } from "../../src/engine/prefill-plan.ts";
 
-const prompt = (length: number) => ({ ids: Array.from({ length }, (_, i) => i), table: [] });
+const prompt = (length: number) => ({ ids: Array.from({ length }, (_, i) => i) });
 
 describe("planPieces", () => {
   test("packs short prompts and cuts long ones, in order", () => {
@@ -32,6 +34,12 @@ describe("planPieces", () => {
       }
     }
   });
+});
+
+test("a pass is no longer than the longest window, within bounds", () => {
+  const tokens = (...windows: number[]) =>
+    passTokens({ layers: windows.length, windows, kvHeads: 1, headDim: 64, dtype: float16 });
+  expect([tokens(0, 0), tokens(0, 32), tokens(2048, 0, 1500), tokens(65536)]).toEqual([4096, 1024, 2048, 4096]);
 });
 
 test("slotOf follows the block table", () => {

@@ -67,6 +67,40 @@ describeGpu("advance", (device) => {
     host.dispose();
   });
 
+  test("looks slots up in every group's table, and stops a row that lacks a block in one", () => {
+    const rows = 3;
+    const i32 = (values: readonly number[]) => output(device, int32, values.length, Int32Array.from(values));
+    // Rows move to position 16, the first of their second block, which row 1 lacks in the first group and row 2 in the last.
+    const tables = [
+      [5, 6, 1, -1, 2, 9],
+      [-1, 7, -1, 8, -1, 3],
+      [4, 0, 1, 2, 3, -1],
+    ];
+    const [positions, contexts, slots] = [i32([15, 15, 15]), i32([16, 16, 16]), i32(new Array(9).fill(77))];
+    const host = device.allocatePinned((rows + 1) * 4);
+    const zeros = () => upload(device, new Int32Array(rows));
+    advance(device.stream, {
+      sampled: zeros(),
+      tokenIds: zeros(),
+      positions: positions.ptr,
+      contextLengths: contexts.ptr,
+      slots: slots.ptr,
+      steps: zeros(),
+      blockTable: upload(device, Int32Array.from(tables.flat())),
+      maxBlocks: 2,
+      groups: 3,
+      ring: host.devicePtr,
+      ringLength: 1,
+      step: zeros(),
+      published: ptrAdd(host.devicePtr, rows * 4),
+      rows,
+    });
+    device.stream.synchronize();
+    expect(Array.from(contexts.numbers())).toEqual([17, 0, 0]);
+    expect(Array.from(slots.numbers())).toEqual([6 * 16, -1, -1, 7 * 16, -1, -1, 0, -1, -1]);
+    host.dispose();
+  });
+
   test("a captured sample and advance draws a new token at each replay, from counters in device memory", () => {
     const [vocab, rows, replays, ringLength] = [500, 3, 5, 8];
     const logits = normals(vocab, 6).map((x) => Math.fround(2 * x));

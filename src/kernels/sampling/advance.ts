@@ -19,6 +19,7 @@ export const advanceKernel = defineKernel({
     published: "ptr",
     rows: "i32",
     maxBlocks: "i32",
+    groups: "i32",
     blockSize: "i32",
     ringLength: "i32",
     ringStride: "i32",
@@ -39,13 +40,15 @@ export interface AdvanceArgs {
   readonly positions: DevicePtr;
   /** i32 [B], incremented: tokens visible to the next step, its own included. 0 marks an inactive row. */
   readonly contextLengths: DevicePtr;
-  /** i32 [B], written: where the next step stores keys and values; -1 for inactive rows. */
+  /** i32 [groups, B], written: where the next step stores keys and values; -1 for inactive rows. */
   readonly slots: DevicePtr;
   /** u32 [B], incremented: each row's count of drawn tokens, as `sample` reads it. */
   readonly steps: DevicePtr;
-  /** i32 [B, maxBlocks]: cache block of each `blockSize` positions; a negative entry has no block. */
+  /** i32 [groups, B, maxBlocks]: cache block of each `blockSize` positions; a negative entry has no block. */
   readonly blockTable: DevicePtr;
   readonly maxBlocks: number;
+  /** Groups of layers with a block table of their own; default 1. */
+  readonly groups?: number;
   /** Tokens in a cache block; default 16. */
   readonly blockSize?: number;
   /** i32 [ringLength, ringStride] in mapped pinned host memory (`PinnedBuffer.devicePtr`). */
@@ -64,8 +67,8 @@ export interface AdvanceArgs {
  * Ends a decode step: everything that the next replay of its graph reads moves on by one token.
  *
  * Active rows (contextLengths > 0): tokenIds = sampled, positions, contextLengths and steps + 1, slots from the block
- * table. A row whose new position has no block (a negative entry, or past maxBlocks) becomes inactive: contextLengths 0,
- * slot -1, its token still delivered. Inactive rows keep everything, and their slot is set to -1.
+ * tables. A row whose new position has no block in some group (a negative entry, or past maxBlocks) becomes inactive:
+ * contextLengths 0, slots -1, its token still delivered. Inactive rows keep everything, and their slots are set to -1.
  *
  * ring[step % ringLength, b] = sampled[b] (-1: sampling failed), or `noToken` for rows inactive in this step; then, after
  * a system-wide fence, step + 1 is stored to `step` and `published`. The host polls `published`: when it is n, the rows
@@ -93,6 +96,7 @@ export function advance(stream: Stream, p: AdvanceArgs): void {
       published: p.published,
       rows: p.rows,
       maxBlocks: p.maxBlocks,
+      groups: p.groups ?? 1,
       blockSize: p.blockSize ?? 16,
       ringLength: p.ringLength,
       ringStride: p.ringStride ?? p.rows,
