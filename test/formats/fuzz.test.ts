@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -9,6 +9,7 @@ import { parseJsonObject } from "../../src/formats/json.ts";
 import { openCheckpoint } from "../../src/formats/safetensors/checkpoint.ts";
 import { headerLength, parseHeader } from "../../src/formats/safetensors/header.ts";
 import { Tokenizer } from "../../src/formats/tokenizer/tokenizer.ts";
+import { fuzz, openFileCount, rewrite } from "./fuzzing.ts";
 import { mutate, seededInts, shard } from "./support.ts";
 
 const fixtures = join(import.meta.dirname, "../fixtures");
@@ -17,42 +18,6 @@ beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "llcuda-fuzz-"));
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-interface Tally {
-  accepted: number;
-  refused: number;
-  slowestMs: number;
-}
-
-/** Runs a reader on mutations of `seed`: it may accept or throw a LlcudaError of one line, within a second, and nothing else. */
-function fuzz(options: { cases: number; seed: number; from: Uint8Array; read: (bytes: Uint8Array) => void }): Tally {
-  const next = seededInts(options.seed);
-  const tally = { accepted: 0, refused: 0, slowestMs: 0 };
-  for (let i = 0; i < options.cases; i++) {
-    const bytes = mutate(options.from, next);
-    const start = performance.now();
-    try {
-      options.read(bytes);
-      tally.accepted++;
-    } catch (error) {
-      if (!(error instanceof LlcudaError)) {
-        throw new Error(
-          `case ${i} of seed ${options.seed} threw ${String(error)}: ${Buffer.from(bytes).toString("latin1")}`,
-        );
-      }
-      if (error.message.length > 700 || error.message.includes("\n")) expect(error.message).toBe("one short line");
-      tally.refused++;
-    }
-    tally.slowestMs = Math.max(tally.slowestMs, performance.now() - start);
-  }
-  expect(tally.slowestMs).toBeLessThan(1000);
-  return tally;
-}
-
-/** How many files this process has open, where the system tells. */
-function openFiles(): number {
-  return existsSync("/proc/self/fd") ? readdirSync("/proc/self/fd").length : 0;
-}
 
 /** The 8-byte length and the header of a file, and the size of its data. */
 function headerOf(path: string): { bytes: Uint8Array; dataBytes: number } {
@@ -98,13 +63,13 @@ describe("damaged files never crash a reader", () => {
     const index = JSON.parse(readFileSync(join(scratch, "model.safetensors.index.json"), "utf8"));
     const from = new TextEncoder().encode(JSON.stringify(index));
     const read = (bytes: Uint8Array) => {
-      writeFileSync(join(scratch, "model.safetensors.index.json"), bytes);
+      rewrite(join(scratch, "model.safetensors.index.json"), bytes);
       openCheckpoint(scratch).close();
     };
-    const before = openFiles();
+    const before = openFileCount();
     const tally = fuzz({ cases: 500, seed: 2, from, read });
     expect(tally.refused).toBeGreaterThan(150);
-    expect(openFiles()).toBeLessThan(before + 4); // every refusal closed what it had opened
+    expect(openFileCount()).toBeLessThan(before + 4); // every refusal closed what it had opened
   });
 
   test("configs", () => {

@@ -95,6 +95,48 @@ export function mutate(bytes: Uint8Array, next: (limit: number) => number): Uint
   return Uint8Array.from(result);
 }
 
+/** Sizes and numbers that break what trusts them, as the bits of 64. */
+const hostileNumbers = [
+  ...[0n, 1n, 2n, 3n, 7n, 8n, 9n, 13n, 31n, 33n, 255n, 65_536n, 2n ** 31n - 1n, 2n ** 31n, 2n ** 32n - 1n, 2n ** 32n],
+  ...[2n ** 52n, 2n ** 53n, 2n ** 61n, 2n ** 62n, 2n ** 63n - 1n, 2n ** 63n, 2n ** 64n - 1n],
+];
+
+/** A copy of binary `bytes` with one to four faults: numbers of 32 or 64 bits replaced or moved by one, and those of `mutate`. */
+export function mutateBinary(bytes: Uint8Array, next: (limit: number) => number): Uint8Array {
+  let result = Buffer.from(bytes);
+  for (let faults = 1 + next(4); faults > 0; faults--) {
+    const at = next(Math.max(1, result.length - 8));
+    const length = 1 + next(16);
+    if (result.length < 16) break;
+    switch (next(7)) {
+      case 0:
+        result[at]! ^= 1 << next(8);
+        break;
+      case 1:
+        result.writeUInt32LE(Number(hostileNumbers[next(hostileNumbers.length)]! & 0xffffffffn), at);
+        break;
+      case 2:
+        result.writeBigUInt64LE(hostileNumbers[next(hostileNumbers.length)]!, at);
+        break;
+      case 3:
+        result.writeUInt32LE((result.readUInt32LE(at) + (next(2) ? 1 : -1)) >>> 0, at);
+        break;
+      case 4:
+        result =
+          next(4) === 0
+            ? result.subarray(0, at)
+            : Buffer.concat([result.subarray(0, at), result.subarray(at + length)]);
+        break;
+      case 5:
+        result = Buffer.concat([result.subarray(0, at + length), result.subarray(at)]);
+        break;
+      default:
+        result.copy(result, next(Math.max(1, result.length - 8)), at, at + 8);
+    }
+  }
+  return Uint8Array.from(result);
+}
+
 /** Puts another value where a number stands, which keeps the text valid JSON. */
 function replaceNumber(text: string, next: (limit: number) => number): string {
   const numbers = [...text.matchAll(/\d+/g)];
