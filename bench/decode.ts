@@ -1,5 +1,4 @@
 import { ArgumentError } from "../src/base/errors.ts";
-import { ptrAdd } from "../src/driver/api.ts";
 import type { Device } from "../src/driver/device.ts";
 import { Engine } from "../src/engine/engine.ts";
 import { LanguageModel } from "../src/engine/language-model.ts";
@@ -7,12 +6,12 @@ import type { TokenRequest } from "../src/engine/request.ts";
 import { randomNetwork } from "../src/models/load-network.ts";
 import type { CausalNetwork } from "../src/models/network.ts";
 import { visibleKvBytes } from "../src/nn/cache-groups.ts";
+import { MixtureOfExperts } from "../src/nn/moe.ts";
 import { defineBench, positiveInteger } from "./support/bench.ts";
-import { loadProbes } from "./support/probes.ts";
+import { readBandwidth } from "./support/probes.ts";
 import { parseDtype } from "./support/product.ts";
 import { shapeConfig } from "./support/shapes.ts";
 import type { Row } from "./support/table.ts";
-import { timeRotating } from "./support/timing.ts";
 
 /**
  * Decoding with the engine as users call it: prompts of `--context` random tokens, then `--tokens` tokens each, greedy.
@@ -106,24 +105,14 @@ async function run(engine: Engine, batch: number, context: number, tokens: numbe
   };
 }
 
-/** What one step must read at least. */
+/** What one step must read at least; of a mixture of experts those that an even choice would reach. */
 function bytesPerStep(network: CausalNetwork, batch: number, context: number): number {
   const parameters = new Map(network.namedParameters());
   const embedding = parameters.get("embedding.weight");
   const tied = embedding !== undefined && embedding === parameters.get("head.weight");
-  const weights = network.parameterBytes - (embedding && !tied ? embedding.sizeBytes : 0);
+  let weights = network.parameterBytes - (embedding && !tied ? embedding.sizeBytes : 0);
+  for (const module of network.modules()) {
+    if (module instanceof MixtureOfExperts) weights += module.bytesRead(batch) - module.parameterBytes;
+  }
   return weights + batch * visibleKvBytes(network.cacheShape, context);
-}
-
-/** TB/s, reading 2 GiB twice in turn. */
-function readBandwidth(device: Device): number {
-  const bytes = 2 ** 31;
-  const probes = loadProbes(device);
-  using buffer = device.allocate(2 * bytes, { tag: "bench" });
-  probes.fillRandom(buffer.ptr, 2 * bytes, parseDtype("float32"), 1);
-  let covered = bytes;
-  const timing = timeRotating(device, 2, (i) => {
-    covered = probes.read(ptrAdd(buffer.ptr, i * bytes), bytes);
-  });
-  return covered / timing.medianUs / 1e6;
 }

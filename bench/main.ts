@@ -18,6 +18,7 @@ const benches: Record<string, { summary: string; load: () => Promise<{ bench: Be
     summary: "the kernels around the products: norms, attention, sampling, …",
     load: () => import("./kernels.ts"),
   },
+  moe: { summary: "a layer of experts, one token to a long prompt, by part", load: () => import("./moe.ts") },
   linear: { summary: "linear layers of an 8B model, one row to a long prompt", load: () => import("./linear.ts") },
 };
 

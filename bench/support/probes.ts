@@ -1,7 +1,8 @@
-import type { DType } from "../../src/base/dtype.ts";
+import { type DType, float32 } from "../../src/base/dtype.ts";
 import { ArgumentError } from "../../src/base/errors.ts";
-import type { DevicePtr } from "../../src/driver/api.ts";
+import { type DevicePtr, ptrAdd } from "../../src/driver/api.ts";
 import type { Device } from "../../src/driver/device.ts";
+import { timeRotating } from "./timing.ts";
 
 /** Two kernels that only benchmarks need, written in PTX that every GPU since sm_60 runs. */
 
@@ -125,4 +126,17 @@ export function loadProbes(device: Device): Probes {
       return covered;
     },
   };
+}
+
+/** TB/s, reading 2 GiB twice in turn. */
+export function readBandwidth(device: Device): number {
+  const bytes = 2 ** 31;
+  const probes = loadProbes(device);
+  using buffer = device.allocate(2 * bytes, { tag: "bench" });
+  probes.fillRandom(buffer.ptr, 2 * bytes, float32, 1);
+  let covered = bytes;
+  const timing = timeRotating(device, 2, (i) => {
+    covered = probes.read(ptrAdd(buffer.ptr, i * bytes), bytes);
+  });
+  return covered / timing.medianUs / 1e6;
 }

@@ -12,7 +12,7 @@ interface Shape {
   readonly d: number;
   readonly v: number;
   readonly context: number;
-  readonly others?: Readonly<Record<string, number | boolean | null>>;
+  readonly others?: Readonly<Record<string, number | boolean | null | readonly number[]>>;
 }
 
 const llama = { type: "llama", others: { rope_theta: 500_000, rms_norm_eps: 1e-5 } };
@@ -95,6 +95,39 @@ const shapes: Readonly<Record<string, Shape>> = {
     v: 100352,
     context: 16384,
     others: { rope_theta: 250_000, rms_norm_eps: 1e-5 },
+  },
+  "mixtral-8x7b": {
+    type: "mixtral",
+    layers: 32,
+    c: 4096,
+    f: 14336,
+    h: 32,
+    g: 8,
+    d: 128,
+    v: 32000,
+    context: 32768,
+    others: { rope_theta: 1e6, rms_norm_eps: 1e-5, num_local_experts: 8, num_experts_per_tok: 2 },
+  },
+  "qwen3-30b-a3b": {
+    type: "qwen3_moe",
+    layers: 48,
+    c: 2048,
+    f: 6144,
+    h: 32,
+    g: 4,
+    d: 128,
+    v: 151936,
+    context: 40960,
+    others: {
+      rope_theta: 1e6,
+      rms_norm_eps: 1e-6,
+      num_experts: 128,
+      num_experts_per_tok: 8,
+      moe_intermediate_size: 768,
+      norm_topk_prob: true,
+      decoder_sparse_step: 1,
+      mlp_only_layers: [],
+    },
   },
 };
 

@@ -3,7 +3,9 @@ import type { ModelConfig } from "../formats/config/model-config.ts";
 import type { BuildLayer } from "./decoder.ts";
 import { gemma2Layer } from "./gemma2.ts";
 import { llamaLayer } from "./llama.ts";
+import { mixtralLayer } from "./mixtral.ts";
 import { phi3Layer } from "./phi3.ts";
+import { qwen3MoeLayer } from "./qwen3-moe.ts";
 
 export interface Architecture {
   /** As `model_type` in config.json. */
@@ -20,8 +22,10 @@ export interface Architecture {
 export const architectures: readonly Architecture[] = [
   { modelType: "llama", name: "LlamaForCausalLM", layer: llamaLayer },
   { modelType: "mistral", name: "MistralForCausalLM", layer: llamaLayer },
+  { modelType: "mixtral", name: "MixtralForCausalLM", layer: mixtralLayer },
   { modelType: "qwen2", name: "Qwen2ForCausalLM", layer: llamaLayer },
   { modelType: "qwen3", name: "Qwen3ForCausalLM", layer: llamaLayer },
+  { modelType: "qwen3_moe", name: "Qwen3MoeForCausalLM", layer: qwen3MoeLayer },
   { modelType: "gemma", name: "GemmaForCausalLM", layer: llamaLayer },
   { modelType: "gemma2", name: "Gemma2ForCausalLM", layer: gemma2Layer },
   { modelType: "gemma3_text", name: "Gemma3ForCausalLM", layer: gemma2Layer },

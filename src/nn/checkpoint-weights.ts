@@ -57,9 +57,9 @@ export class CheckpointWeights implements Weights {
     return this.stacked([{ name, shape }]);
   }
 
-  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[]): Tensor {
+  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[], shape = stackedShape(parts)): Tensor {
     const infos = parts.map((part) => this.#find(part.name, part.shape));
-    const target = Tensor.empty(stackedShape(parts), { dtype: this.dtype, device: this.device });
+    const target = Tensor.empty(shape, { dtype: this.dtype, device: this.device });
     let targetOffset = 0;
     for (const { info, from } of infos) {
       this.uploads.push({ info, from, target, targetOffset });

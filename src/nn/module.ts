@@ -17,6 +17,12 @@ export abstract class Module implements Disposable {
     }
   }
 
+  /** This module and every one below it, depth first. */
+  *modules(): Generator<Module> {
+    yield this;
+    for (const [, child] of members(this)) if (child instanceof Module) yield* child.modules();
+  }
+
   *parameters(): Generator<Tensor> {
     for (const [, tensor] of this.namedParameters()) yield tensor;
   }

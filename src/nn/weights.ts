@@ -14,12 +14,12 @@ export interface Weights {
   has(name: string): boolean;
   /** Throws when it is missing or has another shape. */
   tensor(name: string, shape: Shape): Tensor;
-  /** Several tensors [n_i, …] as one [Σ n_i, …]: projections that run as a single product. */
-  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[]): Tensor;
+  /** Several tensors [n_i, …] as one [Σ n_i, …]: projections that run as a single product. `shape`: the same, divided otherwise. */
+  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[], shape?: Shape): Tensor;
 }
 
 /** The first dimension summed, the others as in the first part. */
-export function stackedShape(parts: readonly { readonly shape: Shape }[]): number[] {
+export function stackedShape(parts: readonly { readonly shape: Shape }[]): Shape {
   const rows = parts.reduce((sum, part) => sum + part.shape[0]!, 0);
   return [rows, ...parts[0]!.shape.slice(1)];
 }
@@ -52,8 +52,8 @@ export class RandomWeights implements Weights {
     return shape.length === 1 ? values.add_(1) : values;
   }
 
-  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[]): Tensor {
-    return this.tensor(parts[0]!.name, stackedShape(parts));
+  stacked(parts: readonly { readonly name: string; readonly shape: Shape }[], shape = stackedShape(parts)): Tensor {
+    return this.tensor(parts[0]!.name, shape);
   }
 }
 

@@ -16,16 +16,14 @@ const parameters: Readonly<Record<string, number>> = {
   "gemma-2-9b": 9_241_705_984,
   "gemma-3-12b": 11_766_034_176,
   "phi-4": 14_659_507_200,
+  "mixtral-8x7b": 46_702_792_704,
+  "qwen3-30b-a3b": 30_532_122_624,
 };
 
-test.each(shapeNames.filter((name) => name in parameters))("%s has as many parameters as the checkpoint", (name) => {
+test.each(shapeNames)("%s has as many parameters as the checkpoint", (name) => {
   // Allocations of the fake driver take no memory until they are touched.
   using device = new Device(new FakeDriver({ totalBytes: 2 ** 40 }), 0, "fake:0");
   using network = randomNetwork(shapeConfig(name), device, "bfloat16");
   expect(network.parameterCount).toBe(parameters[name]);
   expect(network.contextLength).toBe(shapeConfig(name).maxPositionEmbeddings);
-});
-
-test("every dense shape is counted", () => {
-  expect(Object.keys(parameters).filter((name) => !shapeNames.includes(name))).toEqual([]);
 });

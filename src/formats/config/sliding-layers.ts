@@ -17,7 +17,7 @@ export function readSlidingLayers(
   const layerTypes = (family.namesLayerTypes && readLayerTypes(source, layers)) || pattern(source, family, layers);
   const slides = layerTypes.includes("sliding_attention");
   if (slidingWindow === undefined) {
-    if (slides && isSwitchedOff(source) && source.json.layer_types) {
+    if (slides && family.namesLayerTypes && isSwitchedOff(source) && source.json.layer_types) {
       throw new FormatError(
         source.file,
         `${source.file}: ${source.prefix}layer_types has layers of type "sliding_attention", but sliding_window or use_sliding_window switches them off`,

@@ -1,0 +1,221 @@
+import type { DType } from "../base/dtype.ts";
+import { ShapeError } from "../base/errors.ts";
+import { formatShape } from "../base/shape.ts";
+import { floatVariant } from "../kernels/float-variant.ts";
+import { combineExperts } from "../kernels/moe/combine.ts";
+import { expertsMachine, type GroupedProductArgs, groupedProduct } from "../kernels/moe/grouped.ts";
+import { planExperts } from "../kernels/moe/plan.ts";
+import { groupTableInts, routeExperts, routerLogits } from "../kernels/moe/route.ts";
+import { Tensor } from "../tensor/tensor.ts";
+import { tidy } from "../tensor/tidy.ts";
+import type { FeedForward } from "./decoder-layer.ts";
+import type { GateActivation } from "./linear.ts";
+import { Module } from "./module.ts";
+import type { Weights } from "./weights.ts";
+
+export interface MixtureConfig {
+  /** k: experts that a token goes to; at most E. */
+  readonly chosen: number;
+  /** Whether a token's weights are divided by their sum. */
+  readonly normalize: boolean;
+  readonly activation: GateActivation;
+}
+
+export interface MixtureShape {
+  /** E, C and F. */
+  readonly experts: number;
+  readonly hiddenSize: number;
+  readonly intermediateSize: number;
+}
+
+/** What a checkpoint calls the projections of one expert. */
+export interface ExpertNames {
+  readonly gate: string;
+  readonly up: string;
+  readonly down: string;
+}
+
+/**
+ * A mixture of gated MLPs: every token goes to the k experts with the largest router probabilities, and their results are
+ * added, weighted by these. All experts' weights are one tensor each, so that all run in one product:
+ *
+ *     p = softmax(x · routerᵀ)                                      [T, E]
+ *     h = activation(x · gateᵀ) · (x · upᵀ)       for each chosen   [T · k, F]
+ *     y = h · downᵀ                               for each chosen   [T · k, C]
+ *     x += Σ p · y
+ *
+ * Nothing is dropped and no expert has a limit. Which expert gets which row is settled on the GPU, so a captured graph may
+ * hold the layer. A token's result depends neither on the batch nor on its place in it, as long as the same kernels
+ * run (planExperts): always so for the batches of a decode step. docs/kernels/moe.md
+ */
+export class MixtureOfExperts extends Module implements FeedForward {
+  /** [E, C]. */
+  router: Tensor;
+  /** [E, 2F, C]: each expert's gate, then its up projection. */
+  gateUp: Tensor;
+  /** [E, C, F]. */
+  down: Tensor;
+  readonly config: MixtureConfig;
+
+  /** Throws ShapeError when the three do not belong together, or with fewer experts than a token goes to. */
+  constructor(router: Tensor, gateUp: Tensor, down: Tensor, config: MixtureConfig) {
+    super();
+    const [e, c, f] = [router.shape[0], router.shape[1], down.shape[2]];
+    const fits = (tensor: Tensor, ...shape: unknown[]): boolean =>
+      tensor.rank === shape.length && shape.every((size, i) => size === tensor.shape[i]);
+    if (router.rank !== 2 || down.rank !== 3 || !fits(gateUp, e, 2 * f!, c) || !fits(down, e, c, f)) {
+      throw new ShapeError(
+        `MixtureOfExperts: router, gateUp and down must be [E, C], [E, 2F, C] and [E, C, F], got ${[router, gateUp, down].map((tensor) => formatShape(tensor.shape)).join(", ")}`,
+      );
+    }
+    if (!Number.isInteger(config.chosen) || config.chosen < 1 || config.chosen > e!) {
+      throw new ShapeError(
+        `MixtureOfExperts: a token cannot go to ${config.chosen} of ${e} experts; choose from 1 to ${e}`,
+      );
+    }
+    this.router = router;
+    this.gateUp = gateUp;
+    this.down = down;
+    this.config = config;
+  }
+
+  /**
+   * From `gate` (the router) and `experts` below `weights`: a tensor per expert and projection, `experts.3.<name>`, or all
+   * experts in one, `experts.gate_up_proj` [E, 2F, C] and `experts.down_proj` [E, C, F], as transformers 5 holds them.
+   */
+  static load(
+    weights: Weights,
+    options: MixtureConfig & MixtureShape & { readonly names: ExpertNames },
+  ): MixtureOfExperts {
+    const { experts: e, hiddenSize: c, intermediateSize: f, names } = options;
+    const router = weights.tensor("gate.weight", [e, c]);
+    const all = weights.at("experts");
+    if (all.has("gate_up_proj")) {
+      return new MixtureOfExperts(
+        router,
+        all.tensor("gate_up_proj", [e, 2 * f, c]),
+        all.tensor("down_proj", [e, c, f]),
+        options,
+      );
+    }
+    const stack = (projections: readonly string[], rows: number, cols: number): Tensor => {
+      const parts = Array.from({ length: e }, (_, i) =>
+        projections.map((name) => ({ name: `${i}.${name}.weight`, shape: [rows, cols] })),
+      ).flat();
+      return all.stacked(parts, [e, projections.length * rows, cols]);
+    };
+    return new MixtureOfExperts(router, stack([names.gate, names.up], f, c), stack([names.down], c, f), options);
+  }
+
+  get experts(): number {
+    return this.router.shape[0]!;
+  }
+
+  /** Bytes of the parameters that `tokens` tokens read, each expert once, when their choices fall evenly. */
+  bytesRead(tokens: number): number {
+    const reached = 1 - (1 - this.config.chosen / this.experts) ** tokens;
+    return this.router.sizeBytes + reached * (this.gateUp.sizeBytes + this.down.sizeBytes);
+  }
+
+  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
+  forward(x: Tensor, residual?: Tensor): Tensor {
+    const [experts, hiddenSize] = this.router.shape as [number, number];
+    if (x.shape.at(-1) !== hiddenSize || x.dtype !== this.router.dtype) {
+      throw new ShapeError(
+        `MixtureOfExperts: input must be [..., ${hiddenSize}] ${this.router.dtype.name}, got ${formatShape(x.shape)} ${x.dtype.name}`,
+      );
+    }
+    const out = residual ?? Tensor.empty(x.shape, { dtype: x.dtype, device: x.device });
+    if (out.size !== x.size) {
+      throw new ShapeError(
+        `MixtureOfExperts: residual ${formatShape(out.shape)} must have the shape of the input, ${formatShape(x.shape)}`,
+      );
+    }
+    tidy(() => this.#apply(x.contiguous(), out, residual, x.size / hiddenSize, experts));
+    return out;
+  }
+
+  #apply(x: Tensor, out: Tensor, residual: Tensor | undefined, tokens: number, experts: number): void {
+    const { chosen, normalize, activation } = this.config;
+    const { device, dtype } = x;
+    const { stream } = device;
+    const hiddenSize = this.router.shape[1]!;
+    const intermediateSize = this.down.shape[2]!;
+    const slots = tokens * chosen;
+    const vector = [hiddenSize, intermediateSize].every((size) => (size * dtype.bytes) % 16 === 0);
+    const short = floatVariant("MixtureOfExperts", dtype).dtype;
+    const plan = planExperts({ tokens, chosen, experts, dtype: short, vector }, expertsMachine(device));
+    const empty = (shape: number[], type: DType | "float32" | "int32") => Tensor.empty(shape, { dtype: type, device });
+
+    const logits = empty([tokens, experts], "float32");
+    routerLogits(stream, {
+      logits: logits.ptr,
+      x: x.ptr,
+      weight: this.router.ptr,
+      tokens,
+      experts,
+      cols: hiddenSize,
+      dtype,
+    });
+    const ids = empty([tokens, chosen], "int32");
+    const weights = empty([tokens, chosen], "float32");
+    const order = empty([slots], "int32");
+    const table = empty([groupTableInts(slots, experts, plan.groupRows)], "int32");
+    routeExperts(stream, {
+      ids: ids.ptr,
+      weights: weights.ptr,
+      order: order.ptr,
+      table: table.ptr,
+      logits: logits.ptr,
+      tokens,
+      experts,
+      chosen,
+      normalize,
+      groupRows: plan.groupRows,
+    });
+
+    const common = {
+      plan,
+      order: order.ptr,
+      table: table.ptr,
+      slots,
+      chosen,
+      experts,
+      dtype,
+    } satisfies Partial<GroupedProductArgs>;
+    const hidden = empty([slots, intermediateSize], dtype);
+    groupedProduct(stream, {
+      ...common,
+      out: hidden.ptr,
+      a: x.ptr,
+      b: this.gateUp.ptr,
+      n: intermediateSize,
+      k: hiddenSize,
+      share: chosen,
+      gate: activation,
+    });
+    // In float32, so that a token's k results are rounded once, when they have been added.
+    const results = empty([slots, hiddenSize], "float32");
+    groupedProduct(stream, {
+      ...common,
+      out: results.ptr,
+      outDtype: results.dtype,
+      a: hidden.ptr,
+      b: this.down.ptr,
+      n: hiddenSize,
+      k: intermediateSize,
+      share: 1,
+      followsProduct: true,
+    });
+    combineExperts(stream, {
+      out: out.ptr,
+      ...(residual && { residual: residual.ptr }),
+      y: results.ptr,
+      weights: weights.ptr,
+      tokens,
+      cols: hiddenSize,
+      chosen,
+      dtype,
+    });
+  }
+}
