@@ -19,6 +19,10 @@ const benches: Record<string, { summary: string; load: () => Promise<{ bench: Be
     load: () => import("./kernels.ts"),
   },
   moe: { summary: "a layer of experts, one token to a long prompt, by part", load: () => import("./moe.ts") },
+  sim: {
+    summary: "lane-operations a second of the software device, against JavaScript; no GPU needed",
+    load: () => import("./sim.ts"),
+  },
   linear: { summary: "linear layers of an 8B model, one row to a long prompt", load: () => import("./linear.ts") },
 };
 

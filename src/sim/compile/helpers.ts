@@ -86,21 +86,24 @@ function oddAdd(): Code {
 }
 
 /**
- * a*b + c rounded once. The product of two floats is exact in double; the sum is rounded there, which matters only
- * when it then lies halfway between two floats: 2s - r is a float then.
+ * a*b + c rounded once. The product of two floats is exact in double; that the sum is rounded there as well matters only
+ * where it then lies halfway between two floats, or below the normal ones, whose halves lie elsewhere: then it is rounded to
+ * odd.
  */
 function fma32(): Code {
   const c = new Code(["f32", "f32", "f32"], "f32");
-  const [product, sum, doubled] = [c.local("f64"), c.local("f64"), c.local("f64")];
-  const rounded = c.local("f32");
+  const [product, sum] = [c.local("f64"), c.local("f64")];
   c.get(0).op("f64_promote_f32").get(1).op("f64_promote_f32", "f64_mul").tee(product);
-  c.get(2).op("f64_promote_f32", "f64_add").tee(sum).op("f32_demote_f64").tee(rounded).op("f64_promote_f32");
-  c.get(sum).op("f64_ne").block("if");
-  c.get(sum).get(sum).op("f64_add").get(rounded).op("f64_promote_f32", "f64_sub").tee(doubled);
-  c.op("f32_demote_f64", "f64_promote_f32").get(doubled).op("f64_eq").block("if");
+  c.get(2).op("f64_promote_f32", "f64_add").tee(sum);
+  // A float's last bit is the double's bit 29.
+  c.op("i64_reinterpret_f64", "i32_wrap_i64").i32(0x1fffffff).op("i32_and").i32(0x10000000).op("i32_eq");
+  c.get(sum)
+    .op("f64_abs")
+    .f64Value(2 ** -126)
+    .op("f64_lt", "i32_or")
+    .block("if");
   c.get(product).get(2).op("f64_promote_f32").call(functionIndex("oddAdd")).op("f32_demote_f64", "return").end();
-  c.end();
-  return c.get(rounded);
+  return c.get(sum).op("f32_demote_f64");
 }
 
 /** Float to half, to nearest even, NaN to 0x7fff. */
