@@ -12,6 +12,7 @@ export { KernelFunction, Module as PtxModule } from "./driver/module.ts";
 export { type DeviceListing, listDevices, openDevice } from "./driver/open.ts";
 export { PinnedBuffer } from "./driver/pinned.ts";
 export { Stream } from "./driver/stream.ts";
+export { cacheFootprint, type GroupFootprint } from "./engine/cache-plan.ts";
 export type { GenerateOptions } from "./engine/generate-options.ts";
 export {
   AutoModelForCausalLM,
@@ -32,9 +33,10 @@ export type { KernelShape } from "./kernels/library.ts";
 export type { ArgSpec, ArgType, ArgValues } from "./kernels/spec.ts";
 export { AutoTokenizer, PretrainedTokenizer } from "./models/auto-tokenizer.ts";
 export type { CausalNetwork } from "./models/network.ts";
+export { type CacheGroup, cacheGroups, visibleKvBytes } from "./nn/cache-groups.ts";
 export { Embedding } from "./nn/embedding.ts";
-export type { ForwardContext } from "./nn/forward-context.ts";
-export { KvCache } from "./nn/kv-cache.ts";
+export type { CachePages, ForwardContext } from "./nn/forward-context.ts";
+export { KvCache, type KvCacheShape } from "./nn/kv-cache.ts";
 export { Linear } from "./nn/linear.ts";
 export { Module } from "./nn/module.ts";
 export { RMSNorm } from "./nn/rms-norm.ts";

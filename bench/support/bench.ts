@@ -35,6 +35,8 @@ export interface BenchContext {
 export function defineBench<const O extends Record<string, BenchOption>>(spec: {
   readonly name: string;
   readonly options: O;
+  /** Opens the device only when `measure` asks for it (do not take it apart in the parameter list). */
+  readonly deviceOnDemand?: boolean;
   measure(context: BenchContext, options: Values<O>): void | Promise<void>;
 }): Bench {
   return {
@@ -49,14 +51,24 @@ export function defineBench<const O extends Record<string, BenchOption>>(spec: {
         console.log(help(spec.name, known));
         return 0;
       }
-      const device = openDevice(values.device);
-      const machine = machineInfo(device);
-      console.log(machineLine(machine));
+      let opened: { readonly device: Device; readonly machine: MachineInfo } | undefined;
+      const open = () => {
+        if (opened) return opened;
+        const device = openDevice(values.device);
+        opened = { device, machine: machineInfo(device) };
+        console.log(machineLine(opened.machine));
+        return opened;
+      };
+      if (!spec.deviceOnDemand) open();
       const tables: { title: string; rows: readonly Row[] }[] = [];
       await spec.measure(
         {
-          device,
-          machine,
+          get device() {
+            return open().device;
+          },
+          get machine() {
+            return open().machine;
+          },
           table(title, rows) {
             tables.push({ title, rows });
             console.log(`\n${title}\n${formatTable(rows)}`);
@@ -67,9 +79,12 @@ export function defineBench<const O extends Record<string, BenchOption>>(spec: {
       );
       if (values.json) {
         const { json: _, ...options } = values;
-        writeFileSync(values.json, `${JSON.stringify({ bench: spec.name, machine, options, tables }, null, 2)}\n`);
+        writeFileSync(
+          values.json,
+          `${JSON.stringify({ bench: spec.name, machine: opened?.machine, options, tables }, null, 2)}\n`,
+        );
       }
-      device.dispose();
+      opened?.device.dispose();
       return 0;
     },
   };

@@ -15,7 +15,7 @@ import type { Weights } from "../nn/weights.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { findDecoder } from "./layout.ts";
 import type { CausalNetwork } from "./network.ts";
-import { layerWindow, loadNorm } from "./parts.ts";
+import { cacheShapeOf, loadNorm } from "./parts.ts";
 
 /** What a layer is built from, beside its weights. */
 export interface LayerPlan {
@@ -83,13 +83,7 @@ export class Decoder extends Module implements CausalNetwork {
   }
 
   get cacheShape(): KvCacheShape {
-    return {
-      layers: this.config.numHiddenLayers,
-      kvHeads: this.config.numKeyValueHeads,
-      headDim: this.config.headDim,
-      dtype: this.dtype,
-      windows: this.config.layerTypes.map((_, layer) => layerWindow(this.config, layer) ?? 0),
-    };
+    return cacheShapeOf(this.config, this.dtype);
   }
 
   forward(ids: Tensor, context: ForwardContext): Tensor {

@@ -1,7 +1,9 @@
+import type { DType } from "../base/dtype.ts";
 import { UnsupportedError } from "../base/errors.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
 import { Attention, type AttentionConfig } from "../nn/attention.ts";
 import { GatedMlp } from "../nn/gated-mlp.ts";
+import type { KvCacheShape } from "../nn/kv-cache.ts";
 import type { GateActivation } from "../nn/linear.ts";
 import { RMSNorm } from "../nn/rms-norm.ts";
 import type { Weights } from "../nn/weights.ts";
@@ -33,8 +35,19 @@ export function attentionConfig({ config, index }: LayerPlan): AttentionConfig {
   };
 }
 
+/** What the cache of keys and values of a model holds. */
+export function cacheShapeOf(config: ModelConfig, dtype: DType): KvCacheShape {
+  return {
+    layers: config.numHiddenLayers,
+    kvHeads: config.numKeyValueHeads,
+    headDim: config.headDim,
+    dtype,
+    windows: config.layerTypes.map((_, layer) => layerWindow(config, layer) ?? 0),
+  };
+}
+
 /** How many tokens a layer sees; undefined for all. */
-export function layerWindow(config: ModelConfig, layer: number): number | undefined {
+function layerWindow(config: ModelConfig, layer: number): number | undefined {
   return config.layerTypes[layer] === "sliding_attention" ? config.slidingWindow : undefined;
 }
 
