@@ -1,9 +1,10 @@
+import { spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { readNpy, writeNpy } from "../../src/formats/npy.ts";
-import { llcuda } from "./run.ts";
+import { command, llcuda } from "./run.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "llcuda-sim-run-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -154,6 +155,19 @@ describe("llcuda sim run", () => {
     expect(wild.stderr.trim().split("\n")).toHaveLength(1);
     expect(wild.code).toBe(1);
   });
+});
+
+test("Ctrl-C ends a kernel that never does", async () => {
+  const endless = inFolder("endless.ptx");
+  const text = ".version 7.0 .target sm_60 .address_size 64 .visible .entry endless() { LOOP: bra LOOP; }";
+  writeFileSync(endless, text);
+  const { file, args, env } = command(["sim", "run", endless, "-g", "64", "-b", "256"]);
+  const child = spawn(file, args, { env, stdio: "ignore" });
+  const ended = new Promise((resolve) => child.on("close", (_, signal) => resolve(signal)));
+  await new Promise((resolve) => setTimeout(resolve, 3000));
+  expect(child.exitCode).toBe(null);
+  child.kill("SIGINT");
+  expect(await ended).toBe("SIGINT");
 });
 
 describe("what cannot be run is one sentence, exit code 2", () => {
