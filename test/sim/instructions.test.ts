@@ -67,8 +67,8 @@ const integers: readonly (readonly [string, ValueType, Reference32])[] = [
   ["sad.s32 %o, %i0, %i1, %i2;", "s32", (a, b, c) => Math.abs((a | 0) - (b | 0)) + c],
   ["div.u32 %o, %i0, %i1;", "u32", (a, b) => (b === 0 ? -1 : Math.floor(a / b))],
   ["div.s32 %o, %i0, %i1;", "s32", (a, b) => ((b | 0) === 0 ? -1 : Math.trunc((a | 0) / (b | 0)))],
-  ["rem.u32 %o, %i0, %i1;", "u32", (a, b) => (b === 0 ? a : a % b)],
-  ["rem.s32 %o, %i0, %i1;", "s32", (a, b) => ((b | 0) === 0 ? a : (a | 0) % (b | 0))],
+  ["rem.u32 %o, %i0, %i1;", "u32", (a, b) => (b === 0 ? -1 : a % b)],
+  ["rem.s32 %o, %i0, %i1;", "s32", (a, b) => ((b | 0) === 0 ? -1 : (a | 0) % (b | 0))],
   ["min.s32 %o, %i0, %i1;", "s32", (a, b) => Math.min(a | 0, b | 0)],
   ["max.u32 %o, %i0, %i1;", "u32", (a, b) => Math.max(a, b)],
   ["abs.s32 %o, %i0;", "s32", (a) => Math.abs(a | 0)],
@@ -180,7 +180,7 @@ const integers64: readonly (readonly [string, (a: bigint, b: bigint, c: bigint) 
   ["mad.lo.u64 %o, %i0, %i1, %i2;", (a, b, c) => a * b + c],
   ["div.u64 %o, %i0, %i1;", (a, b) => (b === 0n ? -1n : a / b)],
   ["div.s64 %o, %i0, %i1;", (a, b) => (b === 0n ? -1n : BigInt.asIntN(64, a) / BigInt.asIntN(64, b))],
-  ["rem.s64 %o, %i0, %i1;", (a, b) => (b === 0n ? a : BigInt.asIntN(64, a) % BigInt.asIntN(64, b))],
+  ["rem.s64 %o, %i0, %i1;", (a, b) => (b === 0n ? -1n : BigInt.asIntN(64, a) % BigInt.asIntN(64, b))],
   ["min.u64 %o, %i0, %i1;", (a, b) => [a, b].sort((x, y) => (x < y ? -1 : 1))[0]!],
   ["max.s64 %o, %i0, %i1;", (a, b) => (BigInt.asIntN(64, a) > BigInt.asIntN(64, b) ? a : b)],
   ["abs.s64 %o, %i0;", (a) => (BigInt.asIntN(64, a) < 0n ? -a : a)],
@@ -479,7 +479,7 @@ describe("approximate instructions are within what PTX documents", () => {
 
 test("an instruction that is not known is named, with its kernel and line", () => {
   const one = [new Uint32Array(1)];
-  expect(() => evaluate(device, "fns.b32 %o, %i0, 0, 1;", ["u32"], "u32", one)).toThrow(
-    /instruction fns\.b32 in evaluate .*PTX line \d+\) is not implemented/,
+  expect(() => evaluate(device, "vadd.u32.u32.u32 %o, %i0, %i0;", ["u32"], "u32", one)).toThrow(
+    /instruction vadd\.u32\.u32\.u32 in evaluate .*PTX line \d+\) is not implemented/,
   );
 });

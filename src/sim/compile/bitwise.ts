@@ -1,6 +1,6 @@
 import type { Emitters } from "./emitters.ts";
 import { integerOp, logic, pushAll } from "./integers.ts";
-import { type LaneEmitter, u32, u64 } from "./lane.ts";
+import { type LaneEmitter, predicate, u32, u64 } from "./lane.ts";
 
 /** Amounts of the width and more shift everything out: PTX clamps them, WebAssembly takes them modulo the width. */
 function shift(direction: "shl" | "shr"): (g: LaneEmitter) => void {
@@ -145,13 +145,14 @@ function reverse(g: LaneEmitter): void {
   });
 }
 
-/** Position and length of a bit field, the low bytes of two operands. */
+/** Position and length of a bit field: the low bytes of two operands, for 64 bits what is below 256 of them. */
 function fieldBounds(g: LaneEmitter, operand: number, position: number, length: number): void {
-  g.push(g.operand(operand), u32).i32(255).op("i32_and").set(position);
-  g.push(g.operand(operand + 1), u32)
-    .i32(255)
-    .op("i32_and")
-    .set(length);
+  const { c } = g;
+  [position, length].forEach((local, i) => {
+    g.push(g.operand(operand + i), u32);
+    if (g.type().bytes === 8) c.set(local).get(local).i32(255).get(local).i32(255).op("i32_lt_u", "select").set(local);
+    else c.i32(255).op("i32_and").set(local);
+  });
 }
 
 /** A 64-bit mask of `length` low bits, all ones from 64 on; on the stack. */
@@ -257,17 +258,10 @@ function permute(g: LaneEmitter): void {
                 .i32(7)
                 .op("i32_and");
             else {
-              // The table of this mode, four bits for each of the selector's values (eight of f4e and b4e, else four).
+              // The table of this mode, four bits for each of the selector's four values.
               let table = 0n;
-              for (let s = 0; s < 8; s++)
-                table |=
-                  BigInt(modes[mode]!(mode.length === 3 && mode[1] === "4" ? s : s & 3)[i]! & 7) << BigInt(4 * s);
-              c.i64(table)
-                .get(selector)
-                .i32(mode === "f4e" || mode === "b4e" ? 7 : 3)
-                .op("i32_and")
-                .i32(2)
-                .op("i32_shl");
+              for (let s = 0; s < 4; s++) table |= BigInt(modes[mode]!(s)[i]! & 7) << BigInt(4 * s);
+              c.i64(table).get(selector).i32(3).op("i32_and").i32(2).op("i32_shl");
               c.op("i64_extend_i32_u", "i64_shr_u").i64(7n).op("i64_and", "i32_wrap_i64");
             }
             c.i32(3).op("i32_shl", "i64_extend_i32_u", "i64_shr_u", "i32_wrap_i64").i32(255).op("i32_and").set(byte);
@@ -317,8 +311,17 @@ function logic3(g: LaneEmitter): void {
           c.op("i32_or");
         }
         const to = g.operand(0);
-        if (to.kind === "pair") g.unsupported("a predicate result");
-        g.pop(to, u32);
+        if (to.kind !== "pair") {
+          g.pop(to, u32);
+          return;
+        }
+        // Whether any bit is set, combined with a predicate.
+        c.set(a).get(a).i32(0).op("i32_ne");
+        const combine = (["or", "and", "xor"] as const).find((name) => g.has(name)) ?? g.unsupported();
+        g.push(g.operand(5), predicate).op(`i32_${combine}`);
+        g.pop(to.second, predicate);
+        c.get(a);
+        g.pop(to.first, u32);
       }),
     ),
   );
@@ -337,6 +340,51 @@ function bitMask(g: LaneEmitter): void {
       c.op("i32_wrap_i64");
       g.pop(g.operand(0), u32);
     }),
+  );
+}
+
+/** szext: the low bits of a, as many as b says, extended to the word by zeros or their sign. */
+function extendFrom(g: LaneEmitter): void {
+  const { c } = g;
+  const signed = g.type().kind === "signed";
+  c.temp("i32", (length) => {
+    g.push(g.operand(2), u32).set(length);
+    if (g.has("wrap")) c.get(length).i32(31).op("i32_and").set(length);
+    else c.get(length).i32(32).get(length).i32(32).op("i32_lt_u", "select").set(length);
+    // In 64 bits: a shift by the word's whole width leaves nothing, as it should for no bits at all.
+    const shift = () => c.i32(32).get(length).op("i32_sub", "i64_extend_i32_u");
+    g.push(g.operand(1), u32).op("i64_extend_i32_u");
+    shift().op("i64_shl", "i64_extend32_s");
+    if (!signed) c.i64(0xffffffffn).op("i64_and");
+    shift().op(signed ? "i64_shr_s" : "i64_shr_u", "i32_wrap_i64");
+    g.pop(g.operand(0), u32);
+  });
+}
+
+/** fns: where the n-th set bit is, counted up or down from a base; 0xffffffff when there is none. */
+function findNth(g: LaneEmitter): void {
+  const { c } = g;
+  c.temp("i32", (mask) =>
+    c.temp("i32", (position) =>
+      c.temp("i32", (left) =>
+        c.temp("i32", (step) => {
+          g.push(g.operand(1), u32).set(mask);
+          g.push(g.operand(2), u32).set(position);
+          g.push(g.operand(3), u32).set(left);
+          c.i32(1).i32(-1).get(left).i32(0).op("i32_ge_s", "select").set(step);
+          // The bit at the base counts as the first; an offset of zero asks for that one alone.
+          c.get(left).get(step).op("i32_mul").set(left);
+          c.block("block").block("loop");
+          c.get(position).i32(32).op("i32_lt_u", "i32_eqz").brIf(1);
+          c.get(mask).get(position).op("i32_shr_u").i32(1).op("i32_and").block("if");
+          c.get(left).i32(2).op("i32_lt_s").brIf(2).get(left).i32(1).op("i32_sub").set(left).end();
+          c.get(left).op("i32_eqz").block("if").i32(-1).set(position).br(2).end();
+          c.get(position).get(step).op("i32_add").set(position).br(0).end().end();
+          c.get(position).i32(-1).get(position).i32(32).op("i32_lt_u", "select");
+          g.pop(g.operand(0), u32);
+        }),
+      ),
+    ),
   );
 }
 
@@ -367,4 +415,6 @@ export const bitwiseEmitters: Emitters = {
   prmt: permute,
   lop3: logic3,
   bmsk: bitMask,
+  szext: extendFrom,
+  fns: findNth,
 };

@@ -1,14 +1,18 @@
 import type { PtxType } from "../ptx/types.ts";
 import type { Opcode } from "../wasm/opcodes.ts";
 import type { Emitters } from "./emitters.ts";
-import { demote, flush, narrowHalf, type Rounding, roundingOf, saturateUnit, widenHalf } from "./floats.ts";
+import { isHalf, narrowHalf, widenHalf } from "./halves.ts";
 import { f32, f64, type LaneEmitter, u32 } from "./lane.ts";
+import { canonicalize } from "./nan.ts";
+import { demote, flush, type Rounding, rectify, roundingNumber, roundingOf, saturateUnit } from "./rounding.ts";
+import { convertSmallFloats, packIntegers } from "./small-types.ts";
 
 /** The value on the stack as f32 or f64: 16-bit floats are widened. */
-function widenFloat(g: LaneEmitter, type: PtxType): "f32" | "f64" {
+function widenFloat(g: LaneEmitter, type: PtxType, to?: PtxType): "f32" | "f64" {
   if (type.value === "f64") return "f64";
-  if (type.value === "i32" && type.name !== "tf32") widenHalf(g, type);
-  if (g.has("ftz")) flush(g);
+  if (isHalf(type)) widenHalf(g, type);
+  // Hardware does not flush what it converts to f16.
+  else if (g.has("ftz") && !(to && isHalf(to))) flush(g);
   return "f32";
 }
 
@@ -31,16 +35,16 @@ function floatToInteger(g: LaneEmitter, from: PtxType, to: PtxType): void {
     c.set(x)
       .get(x)
       .saturate(`${to.value as "i32" | "i64"}_trunc_sat_${value}_${sign}`);
+    if (to.bytes < 4) clamp(g, to, to.kind === "signed");
     // NaN gives 0 unless a 64-bit type takes part, then the top bit alone.
     if (value === "f64" || to.bytes === 8) {
       if (to.bytes === 8) c.i64(1n << 63n);
-      else c.i32(0x80000000 | 0);
+      else c.i32((-1 << (8 * to.bytes - 1)) & (to.kind === "signed" ? -1 : 2 ** (8 * to.bytes) - 1));
       c.get(x)
         .get(x)
         .op(`${value}_eq` as Opcode, "select");
     }
   });
-  if (to.bytes < 4) clamp(g, to, to.kind === "signed");
 }
 
 /** Clamps the i32 on the stack, signed or not as `signed` says, to the range of a type of 8, 16 or 32 bits. */
@@ -107,19 +111,31 @@ function integerToFloat(g: LaneEmitter, from: PtxType, to: PtxType): void {
   const { c } = g;
   const sign = from.kind === "signed" ? "s" : "u";
   const mode = roundingOf(g);
-  const source = from.value as "i32" | "i64";
-  if (to.value === "f64") {
-    if (mode !== "rn" && from.bytes === 8) g.unsupported("directed rounding of .f64");
-    c.op(`f64_convert_${source}_${sign}`);
-  } else if (to.value === "f32" && mode === "rn") c.op(`f32_convert_${source}_${sign}`);
+  if (mode === "rn" && !isHalf(to)) {
+    c.op(`${to.value as "f32" | "f64"}_convert_${from.value as "i32" | "i64"}_${sign}`);
+    return;
+  }
+  if (from.bytes < 8) c.op(`f64_convert_i32_${sign}`);
   else {
-    if (from.bytes === 8) g.unsupported("this rounding of a 64-bit integer");
-    c.op(`f64_convert_i32_${sign}`);
-    if (to.value === "f32") demote(g, mode);
+    // The upper word times 2^32, and the lower: a sum, to be rounded once.
+    c.temp("i64", (x) => {
+      c.tee(x)
+        .i64(32n)
+        .op(`i64_shr_${sign}`, `f64_convert_i64_${sign}`)
+        .f64Value(2 ** 32);
+      if (to.value !== "f64") c.op("f64_mul");
+      c.get(x).i64(0xffffffffn).op("i64_and", "f64_convert_i64_u");
+    });
+    if (to.value !== "f64") g.call("oddAdd");
     else {
-      g.call("demoteOdd");
-      narrow(g, to, mode);
+      c.i32(roundingNumber[mode]);
+      g.call("fma64");
     }
+  }
+  if (to.value === "f32") demote(g, mode);
+  else if (isHalf(to)) {
+    g.call("demoteOdd");
+    narrow(g, to, mode);
   }
 }
 
@@ -127,30 +143,54 @@ function integerToFloat(g: LaneEmitter, from: PtxType, to: PtxType): void {
 function narrow(g: LaneEmitter, to: PtxType, mode: Rounding): void {
   const { c } = g;
   if (mode === "rn") narrowHalf(g, to);
-  else if (mode === "rz" && to.name.startsWith("bf16")) {
+  else if (to.name === "bf16") {
+    if (mode !== "rz") g.unsupported("this rounding to bf16");
     c.temp("f32", (x) => {
       c.set(x).get(x).op("i32_reinterpret_f32").i32(16).op("i32_shr_u");
       c.i32(0x7fff).get(x).get(x).op("f32_eq", "select");
     });
-  } else if (mode === "rz") {
-    // One step back where rounding to nearest went away from zero.
+  } else {
+    // One step back where rounding to nearest went too far: away from zero, or up. Rounding up is down, of the negative.
     c.temp("f32", (x) =>
       c.temp("i32", (h) => {
+        if (mode === "rp") c.op("f32_neg");
         c.set(x).get(x);
-        g.call("toHalf").tee(h);
-        c.get(h);
-        g.call("fromHalf").op("f32_abs").get(x).op("f32_abs", "f32_gt", "i32_sub");
+        narrowHalf(g, to);
+        c.set(h);
+        if (mode === "rz") {
+          c.get(h).get(h);
+          widenHalf(g, to);
+          c.op("f32_abs").get(x).op("f32_abs", "f32_gt", "i32_sub");
+        } else {
+          c.get(h).get(h);
+          widenHalf(g, to);
+          c.get(x).op("f32_gt");
+          c.i32(1).i32(-1).get(h).i32(0x8000).op("i32_and", "select", "i32_mul", "i32_add");
+          if (mode === "rp") c.i32(0x8000).op("i32_xor").i32(0x7fff).get(x).get(x).op("f32_eq", "select");
+        }
       }),
     );
-  } else g.unsupported("this rounding to 16 bits");
+  }
 }
 
+/** Puts the largest finite number in place of an infinity of 16 bits on the stack. */
+function saturateFinite(g: LaneEmitter, to: PtxType): void {
+  const { c } = g;
+  const infinity = to.name.startsWith("bf16") ? 0x7f80 : 0x7c00;
+  c.temp("i32", (h) => c.tee(h).get(h).i32(0x7fff).op("i32_and").i32(infinity).op("i32_eq", "i32_sub"));
+}
+
+/** The value of a float operand is on the stack. */
 function floatToFloat(g: LaneEmitter, from: PtxType, to: PtxType): void {
   const { c } = g;
-  const value = widenFloat(g, from);
+  const value = widenFloat(g, from, to);
   roundWhole(g, value);
   if (to.value === "f64") {
-    if (value === "f32") c.op("f64_promote_f32");
+    if (value === "f32") {
+      // With .ftz the operand goes through an instruction that makes NaN canonical.
+      if (g.has("ftz")) canonicalize(c);
+      c.op("f64_promote_f32");
+    }
     if (g.has("sat")) saturateUnit(g, f64);
     return;
   }
@@ -163,37 +203,83 @@ function floatToFloat(g: LaneEmitter, from: PtxType, to: PtxType): void {
     if (g.has("sat")) saturateUnit(g, f32);
     return;
   }
-  if (g.has("relu")) c.temp("f32", (x) => c.set(x).get(x).f32(0n).get(x).f32(0n).op("f32_lt", "i32_eqz", "select"));
+  if (to.name === "tf32") {
+    roundTf32(g);
+    return;
+  }
+  if (g.has("relu")) rectify(g);
   if (g.has("sat")) saturateUnit(g, f32);
-  if (to.name === "tf32") roundTf32(g);
-  else if (to.bytes === 2) narrow(g, to, roundingOf(g));
-  else g.unsupported();
+  narrow(g, to, roundingOf(g));
+  if (g.has("satfinite")) saturateFinite(g, to);
 }
 
-/** To 10 bits of mantissa, halves away from zero (rna) or to even (rn); the rest of the word is zero. */
+/**
+ * To 10 bits of mantissa, halves away from zero (rna); the rest of the word is zero. What is not finite keeps its bits, and
+ * with `.satfinite` all that has its exponent becomes one step less.
+ */
 function roundTf32(g: LaneEmitter): void {
   const { c } = g;
+  if (!g.has("rna")) g.unsupported();
   c.temp("i32", (bits) => {
-    c.op("i32_reinterpret_f32").set(bits);
-    c.get(bits);
-    if (g.has("rna")) c.i32(0x1000);
-    else if (g.has("rn")) c.get(bits).i32(13).op("i32_shr_u").i32(1).op("i32_and").i32(0xfff).op("i32_add");
-    else g.unsupported();
-    c.op("i32_add").i32(~0x1fff).op("i32_and").i32(0x7fffffff);
-    c.get(bits).i32(0x7fffffff).op("i32_and").i32(0x7f800000).op("i32_le_u", "select");
+    c.op("i32_reinterpret_f32").tee(bits).i32(0x1000).op("i32_add").get(bits);
+    c.get(bits).i32(0x7fffffff).op("i32_and").i32(0x7f800000).op("i32_lt_u", "select");
+    c.i32(~0x1fff).op("i32_and");
+    if (!g.has("satfinite")) return;
+    c.tee(bits).get(bits).i32(0x7f800000).op("i32_and").i32(0x7f800000).op("i32_eq").i32(13).op("i32_shl", "i32_sub");
+  });
+}
+
+/** Between f16 and f64 a NaN keeps its sign and the upper bits of its payload; the 16 or 64 bits are on the stack. */
+function halfNaNToDouble(g: LaneEmitter, half: number): void {
+  const { c } = g;
+  c.get(half).op("i64_extend_i32_u").i64(0x3ffn).op("i64_and").i64(42n).op("i64_shl");
+  c.get(half).op("i64_extend_i32_u").i64(0x8000n).op("i64_and").i64(48n).op("i64_shl", "i64_or");
+  c.i64(0x7ff8000000000000n).op("i64_or", "f64_reinterpret_i64");
+}
+
+function halfToDouble(g: LaneEmitter, from: PtxType): void {
+  const { c } = g;
+  c.temp("i32", (half) => {
+    c.set(half);
+    halfNaNToDouble(g, half);
+    c.get(half);
+    widenHalf(g, from);
+    c.op("f64_promote_f32");
+    c.get(half).i32(0x7fff).op("i32_and").i32(0x7c00).op("i32_gt_u", "select");
+  });
+}
+
+function doubleToHalf(g: LaneEmitter, to: PtxType): void {
+  const { c } = g;
+  c.temp("f64", (x) => {
+    c.set(x).get(x);
+    g.call("demoteOdd");
+    if (g.has("sat")) saturateUnit(g, f32);
+    narrow(g, to, roundingOf(g));
+    if (g.has("sat")) return;
+    const bits = () => c.get(x).op("i64_reinterpret_f64");
+    bits().i64(42n).op("i64_shr_u").i64(0x3ffn).op("i64_and");
+    bits().i64(48n).op("i64_shr_u").i64(0x8000n).op("i64_and", "i64_or", "i32_wrap_i64").i32(0x7e00).op("i32_or");
+    c.get(x).get(x).op("f64_eq", "select");
   });
 }
 
 function convert(g: LaneEmitter): void {
+  if (g.has("pack")) {
+    packIntegers(g);
+    return;
+  }
+  if (g.has("rs")) g.unsupported();
+  if (convertSmallFloats(g)) return;
   const [to, from] = [g.types().at(-2), g.types().at(-1)];
   const { c } = g;
-  if (!to || !from || g.has("pack") || g.has("satfinite") || g.has("rs")) g.unsupported();
+  if (!to || !from) g.unsupported();
   if (to.name === "f16x2" || to.name === "bf16x2") {
     if (from.name !== "f32" || g.instruction.operands.length !== 3) g.unsupported();
     const half = { ...to, name: to.name.slice(0, -2), bytes: 2 };
-    g.push(g.operand(2), f32);
+    g.pushNumber(g.operand(2), f32);
     floatToFloat(g, f32, half);
-    g.push(g.operand(1), f32);
+    g.pushNumber(g.operand(1), f32);
     floatToFloat(g, f32, half);
     c.i32(16).op("i32_shl", "i32_or");
     g.pop(g.operand(0), u32);
@@ -201,13 +287,17 @@ function convert(g: LaneEmitter): void {
   }
   g.push(g.operand(1), from);
   if (from.kind === "float") {
-    if (to.kind === "float") floatToFloat(g, from, to);
-    else floatToInteger(g, from, to);
+    if (to.kind !== "float") floatToInteger(g, from, to);
+    else if (from.name === "f16" && to.value === "f64") halfToDouble(g, from);
+    else if (from.value === "f64" && to.name === "f16") doubleToHalf(g, to);
+    else floatToFloat(g, from, to);
   } else if (to.kind === "float") {
     integerToFloat(g, from, to);
     if (g.has("sat")) saturateUnit(g, to);
   } else integerToInteger(g, from, to);
-  g.pop(g.operand(0), to);
+  // From f64, a NaN keeps the upper bits of its payload.
+  if (to.value === "f32" && from.value !== "f64") g.popNumber(g.operand(0), to);
+  else g.pop(g.operand(0), to);
 }
 
 export const conversionEmitters: Emitters = { cvt: convert };

@@ -21,7 +21,10 @@ export const imports = [
   { name: "trace", parameters: ["i32", "i32"], result: "i32" },
   { name: "operand", parameters: ["i64"], result: undefined },
   { name: "trap", parameters: ["i32", "i32"], result: undefined },
-  { name: "fma64", parameters: ["f64", "f64", "f64"], result: "f64" },
+  // Exact arithmetic in double, rounded as the last operand says: see run/float64.ts.
+  { name: "fma64", parameters: ["f64", "f64", "f64", "i32"], result: "f64" },
+  { name: "divide64", parameters: ["f64", "f64", "i32"], result: "f64" },
+  { name: "root64", parameters: ["f64", "i32"], result: "f64" },
   { name: "lg2", parameters: ["f64"], result: "f64" },
   { name: "sin", parameters: ["f64"], result: "f64" },
   { name: "cos", parameters: ["f64"], result: "f64" },
@@ -42,6 +45,9 @@ const helperNames = [
   "demoteOdd",
   "ex2",
   "multiplyHigh",
+  "chooseNaN",
+  "toE4m3",
+  "toE5m2",
 ] as const;
 type HelperName = (typeof helperNames)[number];
 
@@ -62,6 +68,9 @@ export function helperFunctions(): Code[] {
     demoteOdd,
     ex2,
     multiplyHigh,
+    chooseNaN,
+    toE4m3: () => toSmallFloat({ mantissa: 3, bias: 7, largest: 0x7e }),
+    toE5m2: () => toSmallFloat({ mantissa: 2, bias: 15, largest: 0x7b }),
   };
   return helperNames.map((name) => make[name]());
 }
@@ -127,12 +136,12 @@ function toHalf(): Code {
     .op("i32_shr_u", "i32_or");
 }
 
+/** Half to float; NaN keeps its sign and payload. */
 function fromHalf(): Code {
   const c = new Code(["i32"], "f32");
   const magnitude = c.local("i32");
-  c.get(0).i32(0x7fff).op("i32_and").tee(magnitude).i32(0x7c00).op("i32_gt_u");
-  c.block("if").f32(0x7fffffffn).op("return").end();
-  c.get(magnitude).i32(0x7c00).op("i32_eq").block("if", "f32").f32(0x7f800000n).else();
+  c.get(0).i32(0x7fff).op("i32_and").tee(magnitude).i32(0x7c00).op("i32_ge_u").block("if", "f32");
+  c.get(magnitude).i32(13).op("i32_shl").i32(0x7f800000).op("i32_or", "f32_reinterpret_i32").else();
   // The exponent is 112 too small; the product is exact, for subnormals as well.
   c.get(magnitude).i32(13).op("i32_shl", "f32_reinterpret_i32").f32(0x77800000n).op("f32_mul").end();
   return c.get(0).i32(16).op("i32_shl", "f32_reinterpret_i32", "f32_copysign");
@@ -209,4 +218,54 @@ function multiplyHigh(): Code {
   upper(0);
   upper(1).op("i64_mul").get(middle).i64(32n).op("i64_shr_u", "i64_add");
   return c.get(cross).i64(32n).op("i64_shr_u", "i64_add");
+}
+
+/** A result in double, (0); when that is NaN, the first of the operands (1), (2), (3) that is, quiet, or a new one. */
+function chooseNaN(): Code {
+  const c = new Code(["f64", "f64", "f64", "f64"], "f64");
+  c.get(0).get(0).op("f64_eq").block("if").get(0).op("return").end();
+  for (const operand of [1, 2, 3]) {
+    c.get(operand).get(operand).op("f64_ne").block("if").get(operand).op("i64_reinterpret_f64");
+    c.i64(1n << 51n)
+      .op("i64_or", "f64_reinterpret_i64", "return")
+      .end();
+  }
+  return c.f64(0xfff8000000000000n);
+}
+
+/** Float to 8 bits, to nearest even; what is larger than the largest number becomes that, and NaN 0x7f. */
+function toSmallFloat({ mantissa, bias, largest }: { mantissa: number; bias: number; largest: number }): Code {
+  const c = new Code(["f32"], "i32");
+  const [bits, magnitude, code] = [c.local("i32"), c.local("i32"), c.local("i32")];
+  const shift = 23 - mantissa;
+  c.get(0).op("i32_reinterpret_f32").tee(bits).i32(0x7fffffff).op("i32_and").tee(magnitude).i32(0x7f800000);
+  c.op("i32_gt_u").block("if").i32(0x7f).op("return").end();
+  c.get(magnitude)
+    .i32((128 - bias) << 23)
+    .op("i32_lt_u")
+    .block("if");
+  // Subnormal: adding this power of two rounds to multiples of the least number.
+  const exponent = 127 + 24 - bias - mantissa;
+  c.get(magnitude)
+    .op("f32_reinterpret_i32")
+    .f32(BigInt(exponent) << 23n)
+    .op("f32_add", "i32_reinterpret_f32")
+    .i32(exponent << 23)
+    .op("i32_sub")
+    .set(code);
+  c.else();
+  c.get(magnitude)
+    .get(magnitude)
+    .i32(shift)
+    .op("i32_shr_u")
+    .i32(1)
+    .op("i32_and", "i32_add")
+    .i32((1 << (shift - 1)) - 1 - ((127 - bias) << 23))
+    .op("i32_add")
+    .i32(shift)
+    .op("i32_shr_u")
+    .set(code);
+  c.end();
+  c.get(code).i32(largest).get(code).i32(largest).op("i32_lt_u", "select");
+  return c.get(bits).i32(24).op("i32_shr_u").i32(0x80).op("i32_and", "i32_or");
 }

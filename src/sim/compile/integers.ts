@@ -58,27 +58,27 @@ export function withCarry(name: "add" | "sub"): (g: LaneEmitter) => void {
 }
 
 function carrying(g: LaneEmitter, name: "add" | "sub", uses: boolean): void {
-  const { c } = g;
   const type = g.type();
+  g.push(g.operand(1), type);
+  addCarrying(g, type, name, 2, uses);
+}
+
+/** Adds an operand to the number on the stack, or subtracts it, with what the carry holds and into it. */
+function addCarrying(g: LaneEmitter, type: PtxType, name: "add" | "sub", operand: number, uses: boolean): void {
+  const { c } = g;
   const op = (of: string) => integerOp(type, of);
+  const wrapped = op(name === "add" ? "lt_u" : "gt_u");
   c.temp(type.value, (a) =>
     c.temp(type.value, (sum) =>
       c.temp("i32", (carry) => {
-        g.push(g.operand(1), type).tee(a);
-        g.push(g.operand(2), type).op(op(name)).tee(sum);
-        if (name === "add") c.get(a).op(op("lt_u")).set(carry);
-        else c.get(a).op(op("gt_u")).set(carry);
+        c.tee(a);
+        g.push(g.operand(operand), type).op(op(name)).tee(sum);
+        c.get(a).op(wrapped).set(carry);
         if (uses) {
           c.get(sum).set(a);
           c.get(sum).get(g.carry);
           if (type.value === "i64") c.op("i64_extend_i32_u");
-          c.op(op(name))
-            .tee(sum)
-            .get(a)
-            .op(op(name === "add" ? "lt_u" : "gt_u"))
-            .get(carry)
-            .op("i32_or")
-            .set(carry);
+          c.op(op(name)).tee(sum).get(a).op(wrapped).get(carry).op("i32_or").set(carry);
         }
         if (g.has("cc")) c.get(carry).set(g.carry);
         c.get(sum);
@@ -136,15 +136,23 @@ export function multiply(g: LaneEmitter): void {
 }
 
 export function multiplyAdd(g: LaneEmitter): void {
-  if (g.has("cc")) g.unsupported();
   const type = g.type();
   const result = product(g, type);
+  if (g.has("cc")) {
+    addCarrying(g, result, "add", 3, false);
+    return;
+  }
   if (g.has("sat")) {
     g.c.op("i64_extend_i32_s");
     g.push(g.operand(3), type).op("i64_extend_i32_s", "i64_add");
     saturate(g);
   } else g.push(g.operand(3), result).op(integerOp(result, "add"));
   g.pop(g.operand(0), result);
+}
+
+/** madc: a product, or its upper half, and an addend and the carry. */
+function multiplyAddWithCarry(g: LaneEmitter): void {
+  addCarrying(g, product(g, g.type()), "add", 3, true);
 }
 
 /** mul24 and mad24: 24-bit factors, the lower or upper 32 of 48 bits. */
@@ -163,13 +171,18 @@ export function multiply24(adds: boolean): (g: LaneEmitter) => void {
     }
     c.op("i64_mul");
     if (g.has("hi")) c.i64(16n).op("i64_shr_s");
-    c.op("i32_wrap_i64");
-    if (adds) g.push(g.operand(3), type).op("i32_add");
+    if (g.has("sat")) {
+      g.push(g.operand(3), type).op("i64_extend_i32_s", "i64_add");
+      saturate(g);
+    } else {
+      c.op("i32_wrap_i64");
+      if (adds) g.push(g.operand(3), type).op("i32_add");
+    }
     g.pop(g.operand(0), type);
   };
 }
 
-/** Division by zero gives all ones, as the hardware does; PTX leaves it open. The remainder is then the dividend. */
+/** Division by zero gives all ones as quotient and as remainder, as hardware does; PTX leaves it open. */
 export function divide(name: "div" | "rem"): (g: LaneEmitter) => void {
   return (g) => {
     const type = g.type();
@@ -180,8 +193,7 @@ export function divide(name: "div" | "rem"): (g: LaneEmitter) => void {
       c.temp(type.value, (b) => {
         g.push(g.operand(1), type).set(a);
         g.push(g.operand(2), type).tee(b).op(integerOp(type, "eqz")).block("if", type.value);
-        if (name === "div") constant(-1);
-        else c.get(a);
+        constant(-1);
         c.else();
         if (signed) {
           // The quotient of the most negative number by -1 wraps around; WebAssembly would trap.
@@ -283,6 +295,7 @@ function dotProduct(parts: 4 | 2): (g: LaneEmitter) => void {
 export const integerEmitters: Emitters = {
   addc: withCarry("add"),
   subc: withCarry("sub"),
+  madc: multiplyAddWithCarry,
   rem: divide("rem"),
   mul24: multiply24(false),
   mad24: multiply24(true),

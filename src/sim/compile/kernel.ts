@@ -11,6 +11,7 @@ import { functionIndex, helperFunctions, imports } from "./helpers.ts";
 import { type KernelContext, registerType } from "./lane.ts";
 import { analyzeLiveness } from "./liveness.ts";
 import { type MatrixProduct, matrixProductCode, matrixProductOf } from "./matrix-product.ts";
+import { looseRegisters } from "./nan.ts";
 import { type Homes, type KernelPlan, regionFunction } from "./region-code.ts";
 import { splitRegions } from "./regions.ts";
 import { guardedSharedLayout, type SharedLayout, sharedLayout } from "./shared-layout.ts";
@@ -110,6 +111,7 @@ export function compileKernel(entry: Entry, module: PtxModule, options: CompileO
     parameterBytes: entry.parameterBytes,
     checked: options.checked,
     flow: options.flow,
+    loose: looseRegisters(entry),
     sites,
   };
   const plan: KernelPlan = {

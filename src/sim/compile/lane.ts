@@ -6,7 +6,9 @@ import { type PtxType, ptxType } from "../ptx/types.ts";
 import type { FlowReports } from "../run/watch.ts";
 import type { Code } from "../wasm/code.ts";
 import type { ValueType } from "../wasm/opcodes.ts";
+import type { BitSet } from "./bits.ts";
 import { functionIndex } from "./helpers.ts";
+import { canonicalize } from "./nan.ts";
 
 /** Parameters and fixed locals of a region's function. */
 export interface LaneLocals {
@@ -34,6 +36,8 @@ export interface KernelContext {
   readonly checked: boolean;
   /** What the code reports of lanes' ways and operands; undefined for nothing. */
   readonly flow: FlowReports | undefined;
+  /** Registers whose NaN are made canonical where their bits are looked at: see looseRegisters. */
+  readonly loose: BitSet;
   /** Instructions that may fault, by the number that the compiled code passes. */
   readonly sites: Instruction[];
 }
@@ -122,10 +126,37 @@ export class LaneEmitter {
 
   /** Puts an operand's value on the stack as `type` holds it: narrow integers extended by their sign. */
   push(operand: Operand, type: PtxType): Code {
+    return this.#push(operand, type, false);
+  }
+
+  /** The same for a float of which a NaN's payload does not matter. */
+  pushNumber(operand: Operand, type: PtxType): Code {
+    return this.#push(operand, type, true);
+  }
+
+  /** Takes a float that arithmetic made from the stack: a NaN of f32 becomes the canonical one, at the latest when it is read. */
+  popNumber(operand: Operand, type: PtxType): void {
+    if (type.value === "f32" && !(operand.kind === "register" && this.#isLoose(operand.register))) canonicalize(this.c);
+    this.pop(operand, type);
+  }
+
+  /** mov of f32 between such registers. */
+  movesLoosely(to: Operand, from: Operand): boolean {
+    return (
+      to.kind === "register" && from.kind === "register" && this.#isLoose(to.register) && this.#isLoose(from.register)
+    );
+  }
+
+  #isLoose(register: Register): boolean {
+    return this.context.loose.has(register.index);
+  }
+
+  #push(operand: Operand, type: PtxType, isNumber: boolean): Code {
     const { c } = this;
     switch (operand.kind) {
       case "register":
         c.get(this.local(operand.register));
+        if (!isNumber && this.#isLoose(operand.register)) canonicalize(c);
         this.#adapt(registerType(operand.register), type);
         if (operand.negated) c.op("i32_eqz");
         return c;

@@ -132,12 +132,14 @@ function code(type: "f16" | "bf16", K: 8 | 16): Code {
       }
     }
     c.end();
-    at(dAt(2 * band))
-      .get(even)
-      .vector("v128_store", 0);
-    at(dAt(2 * band + 1))
-      .get(odd)
-      .vector("v128_store", 0);
+    [even, odd].forEach((sum, i) => {
+      // NaN is the canonical one.
+      at(dAt(2 * band + i))
+        .i32(0x7fffffff)
+        .vector("i32x4_splat")
+        .get(sum);
+      c.get(sum).get(sum).vector("f32x4_ne").vector("v128_bitselect").vector("v128_store", 0);
+    });
     c.get(row).i32(16).op("i32_add").tee(row).i32(128).op("i32_lt_u").brIf(0).end();
   }
   return c;

@@ -5,9 +5,11 @@ import type { Opcode } from "../wasm/opcodes.ts";
 import { packAccess } from "./access.ts";
 import { observeAccess, pushAddress, spaceOf } from "./addresses.ts";
 import type { Emitters } from "./emitters.ts";
-import { narrowHalf, widenHalf } from "./floats.ts";
+import { narrowHalf, widenHalf } from "./halves.ts";
 import { integerOp } from "./integers.ts";
 import { type LaneEmitter, predicate, u32, u64 } from "./lane.ts";
+import { canonicalize } from "./nan.ts";
+import { flush } from "./rounding.ts";
 
 function vectorLength(g: LaneEmitter): number {
   const vector = g.instruction.modifiers.find((m) => /^v[248]$/.test(m));
@@ -112,11 +114,41 @@ function atomicResult(g: LaneEmitter, name: string, type: PtxType, old: number, 
   }
 }
 
+/** Sums of f32 in global memory flush subnormals, in shared memory they do not. NaN of f64 passes as it is in global memory. */
 function addAtomically(g: LaneEmitter, type: PtxType, old: number, first: number): void {
   const { c } = g;
-  if (type.kind !== "float" || type.value !== "i32") {
+  const value = () => g.push(g.operand(first), type);
+  if (type.value === "f32") {
+    const flushed = spaceOf(g) === "shared" ? () => {} : () => flush(g);
     c.get(old);
-    g.push(g.operand(first), type).op(`${type.value}_add` as Opcode);
+    flushed();
+    value();
+    flushed();
+    c.op("f32_add");
+    flushed();
+    canonicalize(c);
+    return;
+  }
+  if (type.value === "f64") {
+    c.temp("f64", (added) =>
+      c.temp("f64", (sum) => {
+        value().tee(added).get(old).op("f64_add").set(sum);
+        if (spaceOf(g) === "shared") {
+          c.get(sum).get(old).get(added).get(added);
+          g.call("chooseNaN");
+          return;
+        }
+        // The operand's NaN before memory's; infinities that cancel give a new one.
+        c.get(sum).get(sum).op("f64_eq").block("if", "f64").get(sum).else();
+        c.get(added).get(added).op("f64_ne").block("if", "f64").get(added).else();
+        c.get(old).f64(0xfff8000000000000n).get(old).get(old).op("f64_ne", "select").end().end();
+      }),
+    );
+    return;
+  }
+  if (type.kind !== "float") {
+    c.get(old);
+    value().op(`${type.value}_add` as Opcode);
     return;
   }
   const parts = type.bytes / 2;
@@ -269,6 +301,8 @@ function isSpace(g: LaneEmitter): void {
   if (g.has("shared")) c.i64(sharedWindow >> 32n).op("i64_eq");
   else if (g.has("local")) c.i64(localWindow >> 32n).op("i64_eq");
   else if (g.has("global")) c.i64(localWindow >> 32n).op("i64_gt_u");
+  // Constants lie in global memory, at addresses that no kernel is told apart by.
+  else if (g.has("const")) c.op("drop").i32(0);
   else g.unsupported();
   g.pop(g.operand(0), predicate);
 }

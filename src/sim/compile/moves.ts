@@ -38,7 +38,8 @@ function move(g: LaneEmitter): void {
     });
     return;
   }
-  g.push(from, type);
+  if (g.movesLoosely(to, from)) g.pushNumber(from, type);
+  else g.push(from, type);
   g.pop(to, type);
 }
 

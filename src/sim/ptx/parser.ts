@@ -28,7 +28,7 @@ interface Body {
 const specialRegisters =
   /^%(n?tid|n?ctaid|laneid|n?warpid|n?smid|gridid|lanemask_(eq|le|lt|ge|gt)|clock(_hi|64)?|globaltimer(_lo|_hi)?|pm\d+|envreg\d+|\w*cluster\w*|\w+_smem\w*|current_graph_exec)$/;
 /** Types of instructions that are not implemented, which is another error than a type that does not exist. */
-const rareTypes = new Set(["b128", "u4", "s4", "b1"]);
+const rareTypes = new Set(["b128", "u4", "s4", "u2", "s2", "b1"]);
 const spaces = new Set(["param", "shared", "global", "const", "local"]);
 
 class Parser {

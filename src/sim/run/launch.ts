@@ -7,8 +7,9 @@ import type { Instruction } from "../ptx/ast.ts";
 import { wasm } from "../wasm/host.ts";
 import { Barriers, isBarrier } from "./barriers.ts";
 import { describePlace, kernelFault, type ThreadPlace } from "./faults.ts";
-import { fma64 } from "./fma64.ts";
-import { MatrixFault, matrixOps } from "./matrix-ops.ts";
+import { divide64, fma64, root64 } from "./float64.ts";
+import { MatrixFault } from "./matrix-moves.ts";
+import { matrixOps } from "./matrix-ops.ts";
 import { type CollectiveRun, OperandReader } from "./operands.ts";
 import { describeStall } from "./stall.ts";
 import type { LinearMemory } from "./views.ts";
@@ -357,6 +358,8 @@ export class KernelInstance {
         throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", `${this.#describe(sites[site]!, lane)}: the kernel trapped`);
       },
       fma64,
+      divide64,
+      root64,
       lg2: Math.log2,
       sin: Math.sin,
       cos: Math.cos,

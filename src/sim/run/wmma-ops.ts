@@ -1,7 +1,8 @@
 import { memoryMap } from "../memory-map.ts";
+import { isAccumulator, readSum, writeSum } from "./accumulators.ts";
 import { type ElementType, elementTypes } from "./element-types.ts";
-import { fromHalf, toHalf } from "./half.ts";
-import { MatrixFault } from "./matrix-ops.ts";
+import { MatrixFault } from "./matrix-moves.ts";
+import { elementProduct } from "./matrix-ops.ts";
 import type { CollectiveRun, OperandReader } from "./operands.ts";
 import type { LinearMemory } from "./views.ts";
 
@@ -34,7 +35,7 @@ function elementIndex(lane: number, slot: number, elements: number): number {
   return lane * perLane + (slot % perLane);
 }
 
-/** wmma.load and wmma.store, for shared and global memory; element sizes of 8, 16 and 32 bits. */
+/** wmma.load and wmma.store, for shared and global memory. Elements of less than a byte are moved by the byte. */
 function move(o: OperandReader): CollectiveRun {
   const { modifiers } = o.instruction;
   const isLoad = modifiers[0] === "load";
@@ -43,7 +44,7 @@ function move(o: OperandReader): CollectiveRun {
   const [rows, columns] = matrix === "a" ? [M, K] : matrix === "b" ? [K, N] : [M, N];
   const type = elementTypes[modifiers.at(-1)!] ?? accumulatorTypes[modifiers.at(-1)!];
   const address = o.at(isLoad ? 1 : 0);
-  if (!type || type.bits < 8 || address.kind !== "address") return o.unsupported();
+  if (!type || address.kind !== "address") return o.unsupported();
   const { base, offset } = address;
   if (!base || !("register" in base)) return o.unsupported("an address that is not in a register");
   const place = o.place({ kind: "register", register: base.register });
@@ -52,7 +53,8 @@ function move(o: OperandReader): CollectiveRun {
   const isShared = modifiers.includes("shared");
   const strideOperand = o.instruction.operands[2];
   const stride = strideOperand ? o.reader(strideOperand) : () => (byRow ? columns : rows);
-  const bytes = type.bits / 8;
+  const bytes = Math.max(1, type.bits / 8);
+  const perUnit = Math.max(1, 8 / type.bits);
   const perWord = 4 / bytes;
   const { observe } = o;
 
@@ -69,16 +71,16 @@ function move(o: OperandReader): CollectiveRun {
     const step = stride(memory, warp, 0);
     if (isShared) {
       const span = ((byRow ? rows : columns) - 1) * step + (byRow ? columns : rows);
-      const end = first - o.base - memoryMap.shared + span * bytes;
+      const end = first - o.base - memoryMap.shared + (span * type.bits) / 8;
       if (end > memory.i32[(o.base + memoryMap.sharedBytes) >>> 2]!)
         throw new MatrixFault(0, first - o.base - memoryMap.shared);
     }
     for (let lane = 0; lane < 32; lane++) {
       for (let slot = 0; slot < homes.length * perWord; slot++) {
-        const index = elementIndex(lane, slot, rows * columns);
+        const index = elementIndex(lane, perUnit * slot, rows * columns);
         const [row, column] =
           matrix === "b" ? [index % rows, Math.floor(index / rows)] : [Math.floor(index / columns), index % columns];
-        const there = first + bytes * (byRow ? row * step + column : column * step + row);
+        const there = first + ((byRow ? row * step + column : column * step + row) * type.bits) / 8;
         observe?.(there, bytes, lane, !isLoad);
         const here = warp + homes[Math.floor(slot / perWord)]! + 4 * lane + bytes * (slot % perWord);
         for (let i = 0; i < bytes; i++) {
@@ -112,13 +114,11 @@ function multiply(o: OperandReader): CollectiveRun {
   const { modifiers } = o.instruction;
   const { M, N, K } = shapeOf(o);
   const shapeAt = modifiers.findIndex((m) => /^m\d+n\d+k\d+$/.test(m));
-  const types = modifiers.slice(shapeAt + 1).filter((m) => m in elementTypes || m in accumulatorTypes);
-  const dName = types[0] ?? "";
-  const cName = types.at(-1) ?? "";
+  const types = modifiers.slice(shapeAt + 1).filter((m) => m in elementTypes || isAccumulator(m));
+  const [dName, cName] = [types[0], types.at(-1)];
   const [aName, bName] = types.length === 4 ? [types[1]!, types[2]!] : ["f16", "f16"];
   const [aType, bType] = [elementTypes[aName], elementTypes[bName]];
-  const [dType, cType] = [accumulatorTypes[dName], accumulatorTypes[cName]];
-  if (!aType || !bType || !dType || !cType || modifiers.includes("satfinite")) return o.unsupported();
+  if (!aType || !bType || !isAccumulator(dName) || !isAccumulator(cName)) return o.unsupported();
   const [dHomes, aHomes, bHomes, cHomes] = [0, 1, 2, 3].map((i) => o.homesOf(o.at(i))) as [
     number[],
     number[],
@@ -129,8 +129,9 @@ function multiply(o: OperandReader): CollectiveRun {
   const b = new Float64Array(N * K);
   const sums = new Float64Array(M * N);
   const perLane = (M * N) / 32;
+  const saturates = o.has("satfinite");
+  const times = elementProduct(o, aName);
   return (memory, warp) => {
-    const { f32, i32, u16 } = memory;
     gather(memory, warp, aHomes, aType, a);
     gather(memory, warp, bHomes, bType, b);
     for (let lane = 0; lane < 32; lane++) {
@@ -139,18 +140,13 @@ function multiply(o: OperandReader): CollectiveRun {
         const row = Math.floor(index / N) * K;
         const column = (index % N) * K;
         let sum = 0;
-        for (let k = 0; k < K; k++) sum += a[row + k]! * b[column + k]!;
-        if (cName === "f16") sum += fromHalf(u16[((warp + cHomes[i >>> 1]!) >>> 1) + 2 * lane + (i & 1)]!);
-        else sum += (cName === "f32" ? f32 : i32)[((warp + cHomes[i]!) >>> 2) + lane]!;
-        sums[index] = sum;
+        for (let k = 0; k < K; k++) sum += times(a[row + k]!, b[column + k]!);
+        sums[index] = sum + readSum(memory, cName, warp, cHomes, lane, i);
       }
     }
     for (let lane = 0; lane < 32; lane++) {
-      for (let i = 0; i < perLane; i++) {
-        const sum = sums[lane * perLane + i]!;
-        if (dName === "f16") u16[((warp + dHomes[i >>> 1]!) >>> 1) + 2 * lane + (i & 1)] = toHalf(sum);
-        else (dName === "f32" ? f32 : i32)[((warp + dHomes[i]!) >>> 2) + lane] = sum;
-      }
+      for (let i = 0; i < perLane; i++)
+        writeSum(memory, dName, warp, dHomes, lane, i, sums[lane * perLane + i]!, saturates);
     }
   };
 }
