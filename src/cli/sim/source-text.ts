@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
-import { basename, dirname, isAbsolute, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 
-/** Lines of CUDA source files that a PTX file names, where they can be found: as named, or beside the PTX file. */
+/** Lines of CUDA source files that a PTX file names, where they can be found: as named, from here or from the PTX file, or beside it. */
 export class SourceText {
   readonly #folder: string;
   readonly #files = new Map<string, readonly string[] | undefined>();
@@ -17,7 +17,7 @@ export class SourceText {
   }
 
   #read(file: string): readonly string[] | undefined {
-    const candidates = [isAbsolute(file) ? file : join(this.#folder, file), join(this.#folder, basename(file))];
+    const candidates = [file, join(this.#folder, file), join(this.#folder, basename(file))];
     const found = candidates.find((path) => existsSync(path));
     try {
       return found === undefined ? undefined : readFileSync(found, "utf8").split("\n");
