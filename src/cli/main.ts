@@ -7,4 +7,12 @@ process.stdout.on("error", (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
+// Where Node would print a warning (it does not with NODE_NO_WARNINGS), it reads like everything else that a command says.
+if (process.listenerCount("warning") > 0) {
+  process.removeAllListeners("warning");
+  process.on("warning", ({ name, message }) => {
+    process.stderr.write(name === "LlcudaWarning" ? `llcuda: warning: ${message}\n` : `${name}: ${message}\n`);
+  });
+}
+
 await run(process.argv.slice(2));

@@ -1,4 +1,5 @@
 import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { command, llcuda, llcudaProcess } from "./run.ts";
 
@@ -21,6 +22,13 @@ describe("a machine without a GPU", () => {
       stdout: "4\n",
       stderr: "",
     });
+  });
+
+  test("a warning is one line that begins as errors do", () => {
+    const checkpoint = fileURLToPath(new URL("../fixtures/gemma3-text", import.meta.url));
+    const { code, stderr } = llcudaProcess(["verify", checkpoint, "--device", "sim", "--dtype", "float16"]);
+    expect(stderr).toMatch(/^llcuda: warning: .*gemma3_text models in real sizes pass 65504[^\n]*\n$/);
+    expect(code).toBe(0);
   });
 
   test("lists the software devices", async () => {

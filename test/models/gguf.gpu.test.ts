@@ -3,13 +3,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { float16 } from "../../src/base/dtype.ts";
+import { bfloat16, float16 } from "../../src/base/dtype.ts";
 import { LanguageModel } from "../../src/engine/language-model.ts";
 import { verifyModel } from "../../src/engine/verify.ts";
-import { writeLlamaGguf } from "../support/gguf-model.ts";
+import { writeModelGguf } from "../support/gguf-model.ts";
 import { describeGpu } from "../support/gpu.ts";
 
-const expected = fileURLToPath(new URL("../fixtures/demo-chat/expected.safetensors", import.meta.url));
+const fixtures = fileURLToPath(new URL("../fixtures/", import.meta.url));
 const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
 let scratch = "";
 beforeAll(() => {
@@ -20,12 +20,30 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 describeGpu("a model from one GGUF file and nothing else", (device) => {
   test("gives the checkpoint's logits, and chats with the embedded tokenizer and template", async () => {
     const path = join(scratch, "demo.gguf");
-    writeLlamaGguf(demo, path, { pre: "qwen2", dtype: float16 });
+    writeModelGguf(demo, path, { pre: "qwen2", dtype: float16 });
     using model = await LanguageModel.fromPretrained(path, { device });
     expect(model.network.dtype).toBe(float16);
-    const result = await verifyModel(model, expected);
+    const result = await verifyModel(model, join(fixtures, "demo-chat/expected.safetensors"));
     expect({ ...result, passed: true }).toEqual(result);
     const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
     expect(text).toBe("41 + 17 = 58");
+  });
+
+  // Every architecture, converted as llama.cpp converts it. The references round their rotary frequencies to bfloat16.
+  test.each([
+    "llama3-gqa-bf16",
+    "llama31-rope-scaling",
+    "mistral-sliding",
+    "qwen2-bias",
+    "qwen3-qknorm",
+    "gemma2",
+    "gemma3-text",
+    "phi3-fused",
+  ])("%s gives the reference's logits", async (name) => {
+    const path = join(scratch, `${name}.gguf`);
+    writeModelGguf(join(fixtures, name), path, { dtype: bfloat16 });
+    using model = await LanguageModel.fromPretrained(path, { device, dtype: "float32", rotaryDtype: "bfloat16" });
+    const result = await verifyModel(model, join(fixtures, name, "expected.safetensors"));
+    expect({ ...result, passed: true }).toEqual(result);
   });
 });

@@ -1,5 +1,5 @@
 import { ArgumentError, FormatError, LlcudaError } from "../../base/errors.ts";
-import { describeJson, reasonOf } from "../json.ts";
+import { describeJson, isJsonObject, reasonOf } from "../json.ts";
 import { templateGlobals } from "./functions.ts";
 import { Environment, Interpreter, type Program, parse, tokenize } from "./library.ts";
 import { readTemplateSources, type TemplateSources } from "./source.ts";
@@ -105,14 +105,24 @@ export class ChatTemplate {
   }
 }
 
-/** Roles are words: templates put them between the brackets of special tokens, where anything else could forge one. */
+/**
+ * Roles are words: templates put them between the brackets of special tokens, where anything else could forge one. Parts of
+ * other modalities would become placeholder tokens that nothing fills.
+ */
 function checkMessages(messages: readonly ChatMessage[]): void {
   if (!Array.isArray(messages) || messages.length === 0)
     throw new ArgumentError("messages must be a list of at least one message");
   for (const [i, message] of messages.entries()) {
-    const { role } = message;
+    const { role, content } = message;
     if (typeof role !== "string" || !/^[A-Za-z][A-Za-z0-9_-]{0,63}$/.test(role)) {
       throw new ArgumentError(`message ${i}: role must be a word such as "user", got ${describeJson(role)}`);
+    }
+    const types = Array.isArray(content) ? content.map((part) => (isJsonObject(part) ? part.type : undefined)) : [];
+    const other = types.find((type) => type !== undefined && type !== "text");
+    if (other !== undefined) {
+      throw new ArgumentError(
+        `message ${i}: content has a part of type ${describeJson(other)}; llcuda runs the language part of a model, which reads parts of type "text"`,
+      );
     }
   }
 }

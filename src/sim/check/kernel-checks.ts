@@ -2,6 +2,7 @@ import type { LaunchShape } from "../../driver/api.ts";
 import { accessBytes, accessBytesMask, accessKindShift, accessKinds } from "../compile/access.ts";
 import type { CompiledKernel } from "../compile/kernel.ts";
 import { memoryMap, warpSlots } from "../memory-map.ts";
+import type { Instruction } from "../ptx/ast.ts";
 import type { Arrival } from "../run/barriers.ts";
 import type { AccessObserver } from "../run/operands.ts";
 import type { LinearMemory } from "../run/views.ts";
@@ -123,8 +124,12 @@ export class KernelChecks implements KernelWatch {
     this.#arrived.set(id, releases);
   }
 
-  passTogether(): void {
+  passTogether(instruction: Instruction, warps: number): void {
     this.settle();
+    for (let warp = 0; warp < warps; warp++) {
+      const live = this.#live(warp);
+      if (live !== 0) this.#report.partialWarp(instruction, { warp, lanes: live, live });
+    }
     this.#shared.order.pass([], [], true);
   }
 
@@ -141,7 +146,11 @@ export class KernelChecks implements KernelWatch {
       instruction: site.instruction,
       counted: site.threads !== undefined,
     }));
-    this.#report.barrier(at, waiting);
+    this.#report.barrier(at);
+    for (const { warp, ...of } of waiting) {
+      const { instruction } = at.find(({ thread }) => thread >>> 5 === warp)!;
+      this.#report.partialWarp(instruction, { warp, ...of });
+    }
     this.#shared.order.pass(waiting, [...(this.#arrived.get(id)?.values() ?? [])], whole);
     this.#arrived.delete(id);
   }

@@ -91,29 +91,35 @@ export class CheckReport {
     );
   }
 
-  /** Throws where the threads that complete a barrier should not have come to it like this. */
+  /** Throws where threads that complete a barrier came to it at different instructions. */
   barrier(
     at: readonly { readonly thread: number; readonly instruction: Instruction; readonly counted: boolean }[],
-    warps: readonly WarpLanes[],
   ): void {
     const first = at[0]!;
-    const aligned = ({ name, modifiers }: Instruction) => name === "bar" || modifiers.includes("aligned");
-    if (!aligned(first.instruction)) return;
-    const split = warps.find(({ lanes, live }) => lanes !== live);
-    if (split) {
-      const there = at.find(({ thread }) => thread >>> 5 === split.warp)!;
-      this.#divergent(there, `is reached by ${bits(split.lanes)} of the ${bits(split.live)} live threads of its warp`);
-    }
+    if (!isAligned(first.instruction)) return;
     const scope = (a: { thread: number }, b: { thread: number }) => !first.counted || a.thread >>> 5 === b.thread >>> 5;
-    for (const one of at) {
-      const other = at.find((o) => o.instruction !== one.instruction && scope(o, one));
+    for (const { thread, instruction, ...one } of at) {
+      const other = at.find((o) => o.instruction !== instruction && scope(o, { thread, ...one }));
       if (!other) continue;
-      const detail = `meets thread (${this.#thread(other.thread)}) at another instruction, ${describeLine(this.#kernel.module, other.instruction)}; all threads must come to the same one`;
-      this.#divergent(one, detail);
+      const line = describeLine(this.#kernel.module, other.instruction);
+      const detail = `meets thread (${this.#thread(other.thread)}) at another instruction, ${line}; all threads must come to the same one`;
+      this.#divergent(thread, instruction, detail);
     }
   }
 
-  #divergent({ thread, instruction }: { thread: number; instruction: Instruction }, detail: string): never {
+  /** Throws where some threads of a warp do not come to a barrier that is for all of them, be it because they have exited. */
+  partialWarp(instruction: Instruction, { warp, lanes, live }: WarpLanes): void {
+    const count = Math.min(32, this.#threads - 32 * warp);
+    const born = count === 32 ? -1 : (1 << count) - 1;
+    if (lanes === born || !isAligned(instruction)) return;
+    const missing = born & ~lanes;
+    const other = this.#thread(32 * warp + lowest(missing));
+    const fate = (live & missing & -missing) === 0 ? "has exited" : "does not come";
+    const detail = `is reached by ${bits(lanes)} of the ${bits(born)} threads of its warp; thread (${other}) ${fate}`;
+    this.#divergent(32 * warp + lowest(lanes), instruction, detail);
+  }
+
+  #divergent(thread: number, instruction: Instruction, detail: string): never {
     const where = describePlace(this.#kernel.entry.name, this.#kernel.module, instruction, this.#place(thread));
     throw kernelFault("CUDA_ERROR_LAUNCH_FAILED", `divergent barrier: ${where} ${detail}`);
   }
@@ -133,6 +139,11 @@ export class CheckReport {
     return site < sites.length ? sites[site]! : collectives[site - sites.length]!.instruction;
   }
 
+  get #threads(): number {
+    const [x, y, z] = this.#shape!.block;
+    return x * y * z;
+  }
+
   #thread(number: number): readonly [number, number, number] {
     const [x, y] = this.#shape!.block;
     return [number % x, Math.floor(number / x) % y, Math.floor(number / (x * y))];
@@ -145,6 +156,15 @@ export class CheckReport {
 
 function hex(address: bigint): string {
   return `0x${address.toString(16)}`;
+}
+
+/** Of the barriers that all threads of a warp must come to: `bar` is `barrier.aligned`. */
+function isAligned({ name, modifiers }: Instruction): boolean {
+  return name === "bar" || modifiers.includes("aligned");
+}
+
+function lowest(mask: number): number {
+  return 31 - Math.clz32(mask & -mask);
 }
 
 function bits(mask: number): number {

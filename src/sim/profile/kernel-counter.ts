@@ -51,7 +51,8 @@ export class KernelCounter implements KernelWatch {
     return (address, bytes, _lane, writes) => this.#matrixAccesses.add(address >>> 0, bytes, writes);
   }
 
-  meet(number: number): void {
+  /** What the instruction accessed is complete. */
+  met(number: number): void {
     const { first } = this.#matrixAccesses;
     if (first === undefined) return;
     const isWmma = this.#kernel.collectives[number]!.instruction.name === "wmma";
@@ -87,6 +88,7 @@ export class KernelCounter implements KernelWatch {
   }
 
   enterWarp(): void {}
+  meet(): void {}
   arrive(): void {}
   pass(): void {}
   passTogether(): void {}

@@ -32,8 +32,8 @@ export interface Arrival {
 export interface BarrierWatch {
   /** A thread of the warp with this area has arrived without waiting. */
   arrive(id: number, area: number): void;
-  /** All live threads of the block have come to one barrier, and go on. */
-  passTogether(): void;
+  /** All live threads of the block, which has so many warps, have come to one barrier, and go on. */
+  passTogether(instruction: Instruction, warps: number): void;
   /** Those that wait go on; `whole` when they are all live threads of the block. */
   pass(id: number, arrivals: readonly Arrival[], whole: boolean): void;
 }
@@ -75,10 +75,10 @@ export class Barriers {
       common = state;
     }
     if (common === exited || this.#arrived.size > 0) return false;
-    const { kind, threads, constantId, next } = this.#site(common - waiting);
+    const { kind, threads, constantId, next, instruction } = this.#site(common - waiting);
     if (kind !== "sync" || threads || !constantId) return false;
     for (let w = 0; w < warps; w++) if (states[w] !== exited) states[w] = next;
-    this.#watch?.passTogether();
+    this.#watch?.passTogether(instruction, warps);
     return true;
   }
 

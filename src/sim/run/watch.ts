@@ -21,7 +21,7 @@ export interface KernelWatch extends BarrierWatch {
   observer(number: number): AccessObserver;
   /** `lanes` of the running warp are about to do a collective instruction. */
   meet(number: number, lanes: number): void;
-  /** They have done it; only called for those that access memory, and some others. */
+  /** They have done it. Of instructions that access no memory this is told only to a watch of the flow. */
   met?(number: number, lanes: number): void;
   /** Only for a kernel compiled with `flow`. */
   readonly flow?: FlowWatch;

@@ -126,11 +126,15 @@ export class ThreadTrace implements KernelWatch {
   }
 
   meet(number: number, lanes: number): void {
-    if (this.#area === undefined || ((lanes >>> this.#lane) & 1) === 0) return;
-    const { instruction } = this.#kernel.collectives[number]!;
-    // Called before it and after it.
-    if (this.#open?.instruction === instruction) this.#readResults();
-    else this.#beginCollective(instruction);
+    if (this.#takesPart(lanes)) this.#beginCollective(this.#kernel.collectives[number]!.instruction);
+  }
+
+  met(_number: number, lanes: number): void {
+    if (this.#takesPart(lanes)) this.#readResults();
+  }
+
+  #takesPart(lanes: number): boolean {
+    return this.#area !== undefined && ((lanes >>> this.#lane) & 1) !== 0;
   }
 
   readonly flow: FlowWatch = {

@@ -35,6 +35,21 @@ function directory(name: string, files: Record<string, unknown>): string {
   return path;
 }
 
+describe("content in parts", () => {
+  const template = "{% for m in messages %}{% for p in m.content %}[{{ p.text }}]{% endfor %}{% endfor %}";
+  const withParts = (...parts: object[]) => render(template, {}, [{ role: "user", content: parts }]);
+
+  test("of text reaches the template", () => {
+    expect(withParts({ type: "text", text: "a" }, { type: "text", text: "b" })).toBe("[a][b]");
+  });
+
+  test("of another modality is refused, for nothing would fill its place", () => {
+    const error = thrownBy(() => withParts({ type: "text", text: "What is this?" }, { type: "image", url: "x.png" }));
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error?.message).toMatch(/^message 0: content has a part of type "image"; llcuda runs the language part/);
+  });
+});
+
 describe("where a template comes from", () => {
   const from = (name: string, files: Record<string, unknown>) => ChatTemplate.load(directory(name, files), {});
 

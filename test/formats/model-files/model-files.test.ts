@@ -6,7 +6,7 @@ import { float16 } from "../../../src/base/dtype.ts";
 import { ArgumentError, FileError } from "../../../src/base/errors.ts";
 import { findModelFiles } from "../../../src/formats/model-files/model-files.ts";
 import { Tokenizer } from "../../../src/formats/tokenizer/tokenizer.ts";
-import { writeLlamaGguf } from "../../support/gguf-model.ts";
+import { writeModelGguf } from "../../support/gguf-model.ts";
 import { thrownBy } from "../support.ts";
 
 const fixtures = join(import.meta.dirname, "../../fixtures");
@@ -28,7 +28,7 @@ function folder(name: string, ...files: string[]): string {
 
 test("a checkpoint and the GGUF file made of it are the same model", () => {
   const path = join(scratch, "demo.gguf");
-  writeLlamaGguf(demo, path, { pre: "qwen2", dtype: float16 });
+  writeModelGguf(demo, path, { pre: "qwen2", dtype: float16 });
   const [gguf, checkpoint] = [findModelFiles(path), findModelFiles(demo)];
   expect([gguf.form, checkpoint.form]).toEqual(["gguf", "huggingface"]);
   expect(gguf.readConfig()).toMatchObject({ architecture: "LlamaForCausalLM", vocabSize: 1024, headDim: 64 });

@@ -105,6 +105,22 @@ describe("the five planted bugs", () => {
     expect(found).toContain(
       `${line(5, "bar.sync")} meets thread (16,0,0) at another instruction, ${line(3, "bar.sync")}`,
     );
+    // Or half a warp has one, and the others leave.
+    const half = [
+      "setp.lt.u32 %p, %t, 48;",
+      "@!%p bra DONE;",
+      "bar.sync 0;",
+      "st.global.u32 [%a], %t;",
+      "DONE: mov.u32 %r0, 0;",
+    ];
+    const left = run(half, { threads: 64, words: 64 });
+    expect(left).toMatch(/^CUDA_ERROR_LAUNCH_FAILED: divergent barrier: bug block \(0,0,0\) thread \(32,0,0\), /);
+    expect(left).toContain(
+      `${line(3, "bar.sync")} is reached by 16 of the 32 threads of its warp; thread (48,0,0) has exited`,
+    );
+    // Whole warps may leave, and a warp need not be whole.
+    expect(run(half.with(0, "setp.lt.u32 %p, %t, 64;"), { threads: 100, words: 100 })).toBe("clean");
+    expect(run(half.with(2, "barrier.sync 0;"), { threads: 64, words: 64 })).toBe("clean");
     const one = [branches[0]!, "@%p add.u32 %r0, %t, 1;", "bar.sync 0;", "st.global.u32 [%a], %t;"];
     expect(run(one, {})).toBe("clean");
   });
