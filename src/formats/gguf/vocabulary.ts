@@ -1,11 +1,13 @@
 import { FormatError } from "../../base/errors.ts";
 import { describeJson } from "../json.ts";
-import { isTokenId } from "../tokenizer/files.ts";
 import type { AddedToken } from "../tokenizer/library.ts";
 import type { GgufMetadata } from "./metadata.ts";
 
 /** `tokenizer.ggml.token_type`. */
 const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+
+/** Eight times what the largest vocabularies have. */
+const maxTokens = 1 << 21;
 
 /** The tokens of a GGUF file by id, and what each is. */
 export interface GgufVocabulary {
@@ -20,10 +22,11 @@ export interface GgufVocabulary {
 
 /** Reads tokens and their types. Throws FormatError when they are missing, occur twice or do not go together. */
 export function readVocabulary(metadata: GgufMetadata): GgufVocabulary {
-  const tokens = metadata.require("texts", "tokenizer.ggml.tokens").map((token, id) => token || `[EMPTY_${id}]`);
-  if (tokens.length === 0 || !isTokenId(tokens.length - 1)) {
-    throw metadata.error("tokenizer.ggml.tokens", `has ${tokens.length} tokens; expected 1 to ${2 ** 24}`);
+  const texts = metadata.require("texts", "tokenizer.ggml.tokens");
+  if (texts.length === 0 || texts.length > maxTokens) {
+    throw metadata.error("tokenizer.ggml.tokens", `has ${texts.length} tokens; expected 1 to ${maxTokens}`);
   }
+  const tokens = texts.map((token, id) => token || `[EMPTY_${id}]`);
   checkUnique(tokens, metadata);
   const types = metadata.find("numbers", "tokenizer.ggml.token_type");
   if (types && types.length < tokens.length) {

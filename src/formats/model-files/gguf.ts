@@ -26,20 +26,23 @@ export class GgufFiles implements ModelFiles {
   }
 
   readConfig(): ModelConfig {
-    this.#readHeader();
-    return this.#config!;
+    if (this.#config) return this.#config;
+    using parts = GgufParts.open(this.path);
+    this.#metadata = parts.metadata;
+    this.#config = parseModelConfig(ggufConfig(parts), this.path);
+    return this.#config;
   }
 
   readGenerationConfig(): GenerationConfig {
-    return parseGenerationConfig({ eos_token_id: ggufEndTokens(this.#readHeader()) }, this.path);
+    return parseGenerationConfig({ eos_token_id: ggufEndTokens(this.#readMetadata()) }, this.path);
   }
 
   readTokenizer(): TokenizerFiles {
-    return ggufTokenizerFiles(this.#readHeader());
+    return ggufTokenizerFiles(this.#readMetadata());
   }
 
   readTemplates(): TemplateSources {
-    return ggufTemplates(this.#readHeader());
+    return ggufTemplates(this.#readMetadata());
   }
 
   openWeights(): WeightSource {
@@ -52,11 +55,10 @@ export class GgufFiles implements ModelFiles {
     }
   }
 
-  /** Metadata is kept, files are not: a tokenizer alone needs no open file. */
-  #readHeader(): GgufMetadata {
+  /** Metadata is kept, files are not: a tokenizer needs no open file, and no architecture that is known. */
+  #readMetadata(): GgufMetadata {
     if (this.#metadata) return this.#metadata;
     using parts = GgufParts.open(this.path);
-    this.#config = parseModelConfig(ggufConfig(parts), this.path);
     this.#metadata = parts.metadata;
     return this.#metadata;
   }

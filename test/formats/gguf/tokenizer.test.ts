@@ -181,12 +181,19 @@ describe("templates", () => {
   });
 });
 
-test("scores imply every cut into two tokens, the best score first, then the shorter left side", () => {
-  const tokens = ["a", "b", "ab", "abab", "ba", "x"];
-  const scores = [0, 0, -1, -3, -2, -9];
+test("scores imply every cut into two tokens, the best score first, then the longer left side", () => {
+  const tokens = ["a", "b", "ab", "aba", "ba", "x", "ax"];
+  const scores = [0, 0, -1, -3, -2, -9, 5];
   expect(mergesOfScores(tokens, scores, (id) => tokens[id] !== "x")).toEqual([
     ["a", "b"],
     ["b", "a"],
-    ["ab", "ab"],
+    ["ab", "a"],
+    ["a", "ba"],
+  ]);
+  expect(mergesOfScores(["a", "b", "ab", "bb", "abb"], [0, 0, 0, 0, 0], () => true)).toEqual([
+    ["ab", "b"],
+    ["a", "bb"],
+    ["a", "b"],
+    ["b", "b"],
   ]);
 });

@@ -4,9 +4,11 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { float16 } from "../../../src/base/dtype.ts";
 import { ArgumentError, FileError } from "../../../src/base/errors.ts";
+import { writeGguf } from "../../../src/formats/gguf/write.ts";
 import { findModelFiles } from "../../../src/formats/model-files/model-files.ts";
 import { Tokenizer } from "../../../src/formats/tokenizer/tokenizer.ts";
 import { writeModelGguf } from "../../support/gguf-model.ts";
+import { tokenizerMetadata } from "../../support/gguf-tokenizer.ts";
 import { thrownBy } from "../support.ts";
 
 const fixtures = join(import.meta.dirname, "../../fixtures");
@@ -79,4 +81,13 @@ test("nothing is read before it is asked for", () => {
   const message = /the version needs 4 bytes but 0 follow/;
   expect(thrownBy(() => files.readConfig())?.message).toMatch(message);
   expect(thrownBy(() => files.openWeights())?.message).toMatch(message);
+});
+
+test("the tokenizer of a GGUF model serves also where its architecture is not known", () => {
+  const path = join(scratch, "unknown.gguf");
+  const metadata = tokenizerMetadata(demo, "qwen2").set("general.architecture", { type: "string", value: "mamba" });
+  writeGguf(path, metadata, []);
+  const files = findModelFiles(path);
+  expect(new Tokenizer(files.readTokenizer()).encode("hi")).toEqual([1019, 407]);
+  expect(thrownBy(() => files.readConfig())?.message).toMatch(/architecture "mamba" is not supported/);
 });
