@@ -24,7 +24,7 @@ export function reportLeftOver(config: ModelConfig, weights: CheckpointWeights):
   const others = left.filter(isOther);
   if (others.length === 0) return;
   process.emitWarning(
-    `${weights.path}: only the language part is loaded; left out are ${others.length} tensors of ${[...new Set(others.map(partOf))].sort().join(", ")}`,
+    `${weights.path}: only the language part is loaded; left out: ${others.length} tensors of ${[...new Set(others.map(partOf))].sort().join(", ")}`,
     { type: "LlcudaWarning" },
   );
 }

@@ -48,8 +48,46 @@ describe("checkpoints of several modalities", () => {
       expect({ ...result, passed: true }).toEqual(result);
     });
     expect(warnings).toEqual([
-      `${variant.directory}: only the language part is loaded; left out are 3 tensors of multi_modal_projector, vision_tower`,
+      `${variant.directory}: only the language part is loaded; left out: 3 tensors of multi_modal_projector, vision_tower`,
     ]);
+  });
+
+  const mrope = { rope_theta: 1e6, rope_scaling: { type: "mrope", mrope_section: [8, 12, 12] } };
+  const qwen = ({ rope_parameters: _, ...fields }: Record<string, unknown>) => ({ ...fields, ...mrope });
+  test.each<[string, string, string, (text: Record<string, unknown>) => object]>([
+    [
+      "model.",
+      "visual.",
+      "the decoder's fields beside the vision config",
+      (text) => ({ ...qwen(text), model_type: "qwen2_5_vl", vision_config: { depth: 32 } }),
+    ],
+    [
+      "model.language_model.",
+      "model.visual.",
+      "a text config",
+      (text) => ({
+        model_type: "qwen2_5_vl",
+        dtype: text.dtype,
+        text_config: { ...qwen(text), model_type: "qwen2_5_vl_text" },
+        vision_config: { depth: 32 },
+      }),
+    ],
+  ])("Qwen2.5-VL with its decoder at %s, its eyes at %s, and %s", async (decoder, eyes, _, config) => {
+    const architectures = ["Qwen2_5_VLForConditionalGeneration"];
+    using variant = new Variant(
+      "qwen2-bias",
+      (text) => ({ ...config(text), architectures }),
+      (tensors) => [
+        ...tensors.map((t) => ({ ...t, name: t.name.replace("model.", decoder) })),
+        vision(`${eyes}blocks.0.attn.qkv.weight`),
+      ],
+    );
+    const warnings = await warningsOf(async () => {
+      using model = await load(variant, { rotaryDtype: "bfloat16" });
+      const result = await verifyModel(model);
+      expect({ ...result, passed: true }).toEqual(result);
+    });
+    expect(warnings).toEqual([`${variant.directory}: only the language part is loaded; left out: 1 tensors of visual`]);
   });
 
   test("one whose language part is not supported is refused by its name", async () => {

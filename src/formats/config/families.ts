@@ -141,6 +141,20 @@ export const families: Readonly<Record<string, Family>> = {
   },
 };
 
+/** Language parts of multimodal models that are a family's model under another name: text gives every axis one position. */
+const languageParts: Readonly<Record<string, string>> = {
+  qwen2_vl: "qwen2",
+  qwen2_vl_text: "qwen2",
+  qwen2_5_vl: "qwen2",
+  qwen2_5_vl_text: "qwen2",
+  qwen3_vl_text: "qwen3",
+};
+
+/** The family's own name for a `model_type`. */
+export function familyName(modelType: string | undefined): string | undefined {
+  return modelType !== undefined && Object.hasOwn(languageParts, modelType) ? languageParts[modelType] : modelType;
+}
+
 /** The row of a `model_type`; a type that is not in the table reads as Llama does. */
 export function familyOf(modelType: string | undefined): Family {
   return (modelType !== undefined && Object.hasOwn(families, modelType) && families[modelType]) || {};

@@ -3,7 +3,7 @@ import { type DType, dtype } from "../../base/dtype.ts";
 import { FileError, FormatError, UnsupportedError } from "../../base/errors.ts";
 import { listDirectory } from "../directory.ts";
 import { describeJson, type JsonObject, readJsonFile } from "../json.ts";
-import { type Family, familyOf, type LayerType } from "./families.ts";
+import { type Family, familyName, familyOf, type LayerType } from "./families.ts";
 import {
   count,
   type FieldSource,
@@ -34,7 +34,7 @@ export interface ModelConfig extends RopeConfigs {
   readonly raw: JsonObject;
   /** `architectures[0]`, such as `LlamaForCausalLM`; undefined when the config names none. */
   readonly architecture: string | undefined;
-  /** Of the decoder: `gemma3_text` in a multimodal `gemma3`. */
+  /** Of the decoder: `gemma3_text` in a multimodal `gemma3`, `qwen2` in a `qwen2_5_vl`. */
   readonly modelType: string | undefined;
   /** Whether this is the language part of a checkpoint that holds others (vision, audio) too. */
   readonly isLanguagePart: boolean;
@@ -168,12 +168,14 @@ const sharedFields = ["tie_word_embeddings", "bos_token_id", "eos_token_id", "pa
 function findDecoder(outer: FieldSource) {
   const inner = nested(outer, "text_config");
   const own = inner ?? outer;
-  const modelType = readField(own, "model_type", text, undefined);
+  const modelType = familyName(readField(own, "model_type", text, undefined));
   const family = familyOf(modelType);
   const given = sharedFields.filter((name) => (outer.json[name] ?? null) !== null);
   const shared = Object.fromEntries(given.map((name) => [name, outer.json[name]]));
   const source: FieldSource = { ...own, json: { ...family.defaults, ...own.json, ...shared } };
-  return { outer, source, family, modelType, isLanguagePart: inner !== undefined };
+  // Older configs of Qwen's vision models have the decoder's fields beside `vision_config`.
+  const isLanguagePart = inner !== undefined || nested(outer, "vision_config") !== undefined;
+  return { outer, source, family, modelType, isLanguagePart };
 }
 
 export function asList(ids: number | readonly number[]): readonly number[] {

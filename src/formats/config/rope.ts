@@ -105,6 +105,8 @@ function readOne(config: FieldSource, scaling: FieldSource | undefined, context:
   const theta = readField(scaling, "rope_theta", positiveNumber, outerTheta);
   const type = readType(scaling);
   switch (type) {
+    case "mrope": // three axes of positions, which are the same for text
+      return { type: "default", theta };
     case "default":
       return { type, theta };
     case "linear":

@@ -285,9 +285,9 @@ describe("a config that does not hold together is refused in one sentence", () =
   });
 
   test("what is well-formed but unknown", () => {
-    expect(refusal({ rope_scaling: { type: "mrope", factor: 2 } })).toBeInstanceOf(UnsupportedError);
-    expect(refusal({ rope_scaling: { type: "mrope" } })?.message).toMatch(
-      /"mrope" is not supported; known are default, linear/,
+    expect(refusal({ rope_scaling: { type: "spiral", factor: 2 } })).toBeInstanceOf(UnsupportedError);
+    expect(refusal({ rope_scaling: { type: "spiral" } })?.message).toMatch(
+      /"spiral" is not supported; known are default, linear/,
     );
     expect(refusal({ torch_dtype: "float8_e4m3fn" })?.message).toMatch(/torch_dtype is "float8_e4m3fn"/);
     expect(refusal({ use_bidirectional_attention: true })?.message).toMatch(/this is an encoder/);
