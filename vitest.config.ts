@@ -1,14 +1,51 @@
-import { defineConfig } from "vitest/config";
+import { defineConfig, type TestProjectConfiguration } from "vitest/config";
+import { simTargets } from "./src/sim/device/targets.ts";
 
-export default defineConfig({
+const gpuTests = "test/**/*.gpu.test.ts";
+/** Tests of what needs the real driver, or instructions that the software device does not have: sm_90's, and cuBLASLt. */
+const hardwareTests = ["test/driver/cuda.gpu.test.ts", "test/**/*hopper.gpu.test.ts", "test/**/cublaslt.gpu.test.ts"];
+/**
+ * Targets whose PTX is all their own, and those that take most of theirs from an older target: on these the same text would run
+ * again, save where an instruction of their own (wmma) or the device's limits choose another kernel. `npm run test:sim`
+ * runs everything everywhere.
+ */
+const wholeTargets = ["sm_60", "sm_80"];
+const limitedTests = [
+  "test/kernels/attention.gpu.test.ts",
+  "test/kernels/matmul/**/*.gpu.test.ts",
+  "test/kernels/moe/**/*.gpu.test.ts",
+  "test/kernels/topk.gpu.test.ts",
+  "test/models/verify.gpu.test.ts",
+];
+
+/** The GPU tests on one software device. */
+function simProject(target: string, everything: boolean): TestProjectConfiguration {
+  return {
+    extends: true,
+    test: {
+      name: `sim:${target}`,
+      include: everything || wholeTargets.includes(target) ? [gpuTests] : limitedTests,
+      exclude: hardwareTests,
+      // Kernels are translated once for all files of a process.
+      isolate: false,
+      env: { LLCUDA_TEST_DEVICE: `sim:${target}` },
+    },
+  };
+}
+
+/** `--mode all`: no target is spared a test. */
+export default defineConfig(({ mode }) => ({
   test: {
-    include: ["test/**/*.test.ts"],
-    // With checks kernels run several times slower, see docs/sim.md.
-    testTimeout: process.env.LLCUDA_SIM_CHECK === "1" ? 300_000 : 60_000,
-    hookTimeout: 60_000,
+    testTimeout: 120_000,
+    hookTimeout: 120_000,
     // GPU tests share one device: files run one after another in one process, so that modules load once.
     pool: "forks",
     // The files run side by side already; and threads of the software device load built code only.
     env: { LLCUDA_SIM_THREADS: "1" },
+    projects: [
+      { extends: true, test: { name: "host", include: ["test/**/*.test.ts"] } },
+      // Unless a device was named to run the tests on.
+      ...(process.env.LLCUDA_TEST_DEVICE === undefined ? simTargets.map((t) => simProject(t, mode === "all")) : []),
+    ],
   },
-});
+}));
