@@ -59,7 +59,13 @@ function withMissing(results: readonly FileResult[], files: readonly string[]): 
 }
 
 function nodeArguments(report: string, files: readonly string[]): string[] {
-  const options = ["--project=host", "--no-isolate", "--no-file-parallelism", "--reporter=json", `--outputFile=${report}`];
+  const options = [
+    "--project=host",
+    "--no-isolate",
+    "--no-file-parallelism",
+    "--reporter=json",
+    `--outputFile=${report}`,
+  ];
   return ["node_modules/vitest/vitest.mjs", "run", ...options, ...files];
 }
 
