@@ -16,7 +16,10 @@ export function mostDecodeBlocks(window: number): number {
   return Math.ceil((window + decodeTokens - 2) / blockSize) + 1;
 }
 
-/** The most blocks that sequences hold at a time in layers with this window, while these passes fill the cache and after. */
+/**
+ * The most blocks that sequences hold at a time in layers with this window, while these passes fill the cache and after. What
+ * is expected to follow counts where everything is kept.
+ */
 export function prefillBlocks(passes: readonly (readonly Piece[])[], window: number): number {
   const held = new Map<PlannedPrompt, number>();
   let most = 0;
@@ -29,7 +32,7 @@ export function prefillBlocks(passes: readonly (readonly Piece[])[], window: num
   };
   for (const pieces of passes) {
     note(({ start }, end) => heldBlocks(window, start, end), pieces);
-    note((_, end) => heldBlocks(window, end - 1, end - 1 + decodeTokens), pieces);
+    note(({ sequence }, end) => heldBlocks(window, end - 1, end + (window ? 1 : (sequence.more ?? 1))), pieces);
   }
   return most;
 }

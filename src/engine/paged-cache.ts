@@ -1,11 +1,15 @@
+import { OutOfMemoryError } from "../base/errors.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { type CacheGroup, cacheGroups } from "../nn/cache-groups.ts";
 import { blockSize, KvCache } from "../nn/kv-cache.ts";
 import { BlockManager, BlockTable } from "./block-manager.ts";
 import { mostDecodeBlocks } from "./cache-plan.ts";
 
-/** Layers that see everything start with this many tokens, and double when they must. */
-const initialTokens = 4096;
+/** Layers that see everything start with at least this many tokens, and grow by at least as many. */
+const leastTokens = 4096;
+
+/** What a cache needs to know of a network. */
+type CachedNetwork = Pick<CausalNetwork, "device" | "cacheShape">;
 
 /** One sequence's blocks: a table for each group of the cache's layers. */
 export interface SequenceBlocks {
@@ -22,14 +26,14 @@ export interface SequenceBlocks {
  */
 export class PagedCache implements Disposable {
   readonly groups: readonly CacheGroup[];
-  readonly #network: CausalNetwork;
+  readonly #network: CachedNetwork;
   readonly #beforeMove: () => void;
   readonly #managers: readonly BlockManager[];
   #cache: KvCache | undefined;
   #openSequences = 0;
 
   /** `beforeMove` is called, with the device idle, before the cache's addresses change. */
-  constructor(network: CausalNetwork, beforeMove: () => void) {
+  constructor(network: CachedNetwork, beforeMove: () => void) {
     this.#network = network;
     this.#beforeMove = beforeMove;
     this.groups = cacheGroups(network.cacheShape);
@@ -96,7 +100,7 @@ export class PagedCache implements Disposable {
 
   #create(wanted: readonly number[]): KvCache {
     const blocks = this.groups.map(({ window }, group) =>
-      Math.max(wanted[group]!, window ? mostDecodeBlocks(window) : initialTokens / blockSize),
+      Math.max(wanted[group]!, window ? mostDecodeBlocks(window) : leastTokens / blockSize),
     );
     this.#cache = new KvCache(this.#network.device, this.#network.cacheShape, blocks);
     for (const [group, count] of blocks.entries()) this.#managers[group]!.extend(count);
@@ -104,18 +108,25 @@ export class PagedCache implements Disposable {
   }
 
   /**
-   * Adds `missing` blocks to a group, and more of them so that this happens seldom: the group doubles, but one with a window
-   * never beyond what the sequences that are open need to decode.
+   * Adds `missing` blocks to a group, and a quarter of what it has, so that this happens seldom and wastes little. A group with
+   * a window gets no more than what the sequences that are open need to decode.
    */
   #enlarge(group: number, missing: number): void {
     if (missing <= 0) return;
     const { store } = this;
     const { window } = this.groups[group]!;
     const blocks = store.blocks[group]!;
+    const least = blocks + missing;
+    const generous = blocks + Math.max(leastTokens / blockSize, Math.ceil(blocks / 4));
     const useful = window ? this.#openSequences * mostDecodeBlocks(window) : Number.POSITIVE_INFINITY;
     this.#network.device.stream.synchronize();
     this.#beforeMove();
-    store.grow(group, Math.max(blocks + missing, Math.min(2 * blocks, useful)));
+    try {
+      store.grow(group, Math.max(least, Math.min(generous, useful)));
+    } catch (error) {
+      if (!(error instanceof OutOfMemoryError)) throw error;
+      store.grow(group, least);
+    }
     this.#managers[group]!.extend(store.blocks[group]!);
   }
 

@@ -4,6 +4,8 @@ import type { KvCacheShape } from "../nn/kv-cache.ts";
 /** A prompt, of which only the length matters to a plan. */
 export interface PlannedPrompt {
   readonly ids: { readonly length: number };
+  /** Tokens that are expected to follow, for which the cache makes room beforehand; at least the next one. */
+  readonly more?: number;
 }
 
 /** New tokens `start … start + count` of one sequence, in one forward pass. */

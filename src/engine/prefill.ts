@@ -9,10 +9,10 @@ import { tidy } from "../tensor/tidy.ts";
 import { noBlock } from "./block-manager.ts";
 import { prefillBlocks } from "./cache-plan.ts";
 import type { PagedCache, SequenceBlocks } from "./paged-cache.ts";
-import { type Piece, passTokens, planPieces } from "./prefill-plan.ts";
+import { type Piece, type PlannedPrompt, passTokens, planPieces } from "./prefill-plan.ts";
 
 /** A prompt and the cache blocks that hold it. */
-export interface PrefillSequence {
+export interface PrefillSequence extends PlannedPrompt {
   readonly ids: readonly number[];
   readonly blocks: SequenceBlocks;
   /** Tokens that the sequence is known to have, where that is more than `ids`. */

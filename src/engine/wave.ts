@@ -19,6 +19,9 @@ function stepsAhead({ attributes }: Device): number {
   return attributes.synchronous ? 0 : 2;
 }
 
+/** Tokens of an answer that the cache has room for from the start: enlarging it after a long prompt copies all of that. */
+const shortAnswer = 256;
+
 /** A request while it runs. */
 interface Row {
   readonly index: number;
@@ -95,7 +98,11 @@ export class Wave implements Disposable {
   /** Fills the cache with the prompts and draws every row's first token. */
   async #begin(signal?: AbortSignal): Promise<void> {
     const network = this.#network;
-    const sequences = this.#rows.map((row) => ({ ids: row.request.promptIds, blocks: row.blocks }));
+    const sequences = this.#rows.map(({ request, blocks, limit }) => ({
+      ids: request.promptIds,
+      blocks,
+      more: Math.min(limit, shortAnswer),
+    }));
     using last = await prefill(network, this.#cache, sequences, { signal });
     tidy(() => {
       const hidden = padRows(last, this.#batch.rows);
