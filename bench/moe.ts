@@ -182,6 +182,7 @@ class LayerData implements Disposable {
       logits: at,
       x: x.at(set),
       weight: weights.router.ptr,
+      kernel: plan.kernel,
       tokens,
       experts,
       cols,

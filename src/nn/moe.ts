@@ -152,6 +152,7 @@ export class MixtureOfExperts extends Module implements FeedForward {
       logits: logits.ptr,
       x: x.ptr,
       weight: this.router.ptr,
+      kernel: plan.kernel,
       tokens,
       experts,
       cols: hiddenSize,

@@ -23,7 +23,9 @@
 constexpr int THREADS = 256;      // these two: routeThreads and fewSlots in route.ts
 constexpr int FEW_SLOTS = 128;
 
-__device__ __forceinline__ void route_token(i32* ids, f32* weights, const f32* logits, int experts, int k, bool normalize) {
+// `staged`, unless null, gets the ids too.
+__device__ __forceinline__ void route_token(i32* ids, i32* staged, f32* weights, const f32* logits, int experts, int k,
+                                            bool normalize) {
   const int lane = threadIdx.x % 32;
   float top = 0.0f, chosen = 0.0f;
   u64 last = 0;
@@ -40,6 +42,7 @@ __device__ __forceinline__ void route_token(i32* ids, f32* weights, const f32* l
     chosen += weight;
     if (lane == 0) {
       ids[j] = id;
+      if (staged) staged[j] = id;
       weights[j] = weight;
     }
   }
@@ -49,18 +52,14 @@ __device__ __forceinline__ void route_token(i32* ids, f32* weights, const f32* l
     for (int e = lane; e < experts; e += 32) total += expf(logits[e] - top);
     total = warp_sum(total);
   }
-  if (lane == 0) {
-    for (int j = 0; j < k; j++) weights[j] /= total;
-  }
+  __syncwarp(); // the weights of lane 0 are there
+  for (int j = lane; j < k; j += 32) weights[j] /= total;
 }
 
-// Groups S <= FEW_SLOTS slots in one block.
-__device__ __forceinline__ void group_few(i32* order, i32* table, const i32* ids, int slots, int rows) {
-  __shared__ i32 expert_of[FEW_SLOTS];
+// Groups S <= FEW_SLOTS slots in one block; expert_of [S] is in shared memory.
+__device__ __forceinline__ void group_few(i32* order, i32* table, const i32* expert_of, int slots, int rows) {
   __shared__ i32 leads[FEW_SLOTS]; // by place in order: whether a group begins there
   const int slot = threadIdx.x;
-  if (slot < slots) expert_of[slot] = ids[slot];
-  __syncthreads();
   int place = 0, earlier = 0, same = 0; // of the slots with this expert: those before this one, and all
   if (slot < slots) {
     const int expert = expert_of[slot];
@@ -86,11 +85,13 @@ extern "C" __global__ void __launch_bounds__(THREADS)
                 int normalize, int rows) {
   wait_for_previous();
   allow_next();
+  __shared__ i32 expert_of[FEW_SLOTS];
   const int warps = THREADS / 32;
   for (int t = blockIdx.x * warps + threadIdx.x / 32; t < tokens; t += gridDim.x * warps) {
-    route_token(ids + i64(t) * k, weights + i64(t) * k, logits + i64(t) * experts, experts, k, normalize != 0);
+    i32* staged = order ? expert_of + t * k : nullptr;
+    route_token(ids + i64(t) * k, staged, weights + i64(t) * k, logits + i64(t) * experts, experts, k, normalize != 0);
   }
   if (order == nullptr) return;
   __syncthreads();
-  group_few(order, table, ids, tokens * k, rows);
+  group_few(order, table, expert_of, tokens * k, rows);
 }

@@ -3,9 +3,9 @@ import { float32 } from "../../base/dtype.ts";
 import { type DevicePtr, nullPtr, ptrAdd } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { launch } from "../library.ts";
-import { matmul } from "../matmul/matmul.ts";
+import { type MatmulParams, matmul } from "../matmul/matmul.ts";
 import { defineKernel } from "../spec.ts";
-import { maxGroups } from "./plan.ts";
+import { type GroupedKernelName, maxGroups } from "./plan.ts";
 
 export const moeRouteKernel = defineKernel({
   family: "moe_route",
@@ -46,6 +46,8 @@ export interface RouterLogitsArgs {
   readonly x: DevicePtr;
   /** [E, C]; no kernel in flight writes it. */
   readonly weight: DevicePtr;
+  /** The kernel of the products that follow. */
+  readonly kernel: GroupedKernelName;
   readonly tokens: number;
   readonly experts: number;
   readonly cols: number;
@@ -53,30 +55,36 @@ export interface RouterLogitsArgs {
 }
 
 /**
- * logits = x · weightᵀ in float32. Always by the kernel `gemv`, eight tokens at a time: a token's logits then have the
- * same bits whatever else is in the batch, and so it goes to the same experts.
+ * logits = x · weightᵀ in float32. Where the products are those for few rows, by the kernel `gemv`, eight tokens at a time;
+ * where they are those for many, by one tile of `mma` or `simt`. Either way a token's logits have the same bits whatever
+ * else is in the batch, and so it goes to the same experts.
  */
 export function routerLogits(stream: Stream, p: RouterLogitsArgs): void {
-  const rows = 8;
-  const whole = Math.floor(p.tokens / rows);
-  const product = (first: number, m: number, batch: number): void =>
+  const { tokens, experts, cols, dtype } = p;
+  const product = (first: number, m: number, how: Partial<MatmulParams>): void =>
     matmul(stream, {
-      out: ptrAdd(p.logits, first * p.experts * float32.bytes),
-      a: ptrAdd(p.x, first * p.cols * p.dtype.bytes),
+      out: ptrAdd(p.logits, first * experts * float32.bytes),
+      a: ptrAdd(p.x, first * cols * dtype.bytes),
       b: p.weight,
       m,
-      n: p.experts,
-      k: p.cols,
-      batch,
-      batchStrides: { a: rows * p.cols, b: 0, out: rows * p.experts },
-      dtype: p.dtype,
+      n: experts,
+      k: cols,
+      dtype,
       outDtype: float32,
       transposeB: true,
-      kernel: "gemv",
-      overlap: true,
+      ...how,
     });
-  if (whole > 0) product(0, rows, whole);
-  if (p.tokens > whole * rows) product(whole * rows, p.tokens - whole * rows, 1);
+  if (p.kernel === "mma" || p.kernel === "simt") {
+    product(0, tokens, p.kernel === "mma" ? { kernel: "mma", tile: "t64x64" } : { kernel: "simt", tile: "t32" });
+    return;
+  }
+  const rows = 8;
+  const batch = Math.floor(tokens / rows);
+  const rest = tokens - batch * rows;
+  const batchStrides = { a: rows * cols, b: 0, out: rows * experts };
+  const how = { kernel: "gemv", overlap: true } as const;
+  if (batch > 0) product(0, rows, { ...how, batch, batchStrides });
+  if (rest > 0) product(batch * rows, rest, how);
 }
 
 export interface RouteExpertsArgs {

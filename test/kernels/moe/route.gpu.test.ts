@@ -1,11 +1,14 @@
 import { expect, test } from "vitest";
 import { bfloat16, float16, float32 } from "../../../src/base/dtype.ts";
+import { deviceTargets } from "../../../src/kernels/library.ts";
 import { maxGroups } from "../../../src/kernels/moe/plan.ts";
 import { routerLogits } from "../../../src/kernels/moe/route.ts";
-import { route, sortedSlots } from "../../reference/experts.ts";
+import { targetNumber } from "../../../src/kernels/target.ts";
+import { groupedProduct, route, sortedSlots } from "../../reference/experts.ts";
 import {
   bits,
   describeGpu,
+  gpu,
   normals,
   output,
   randomArray,
@@ -15,6 +18,8 @@ import {
   upload,
 } from "../../support/gpu.ts";
 import { logitsOf, patterns, type RoutingShape, routeOn } from "./routing.ts";
+
+const target = gpu ? targetNumber(deviceTargets(gpu)[0]!) : 0;
 
 /** One block routes and groups up to 128 slots; beyond that a second launch groups. */
 const shapes: RoutingShape[] = [
@@ -67,38 +72,35 @@ describeGpu("routing to experts", (device) => {
   });
 
   for (const dtype of [float32, float16, bfloat16]) {
-    test.each([
-      [1, 8, 64],
-      [7, 128, 130],
-      [8, 5, 33],
-      [21, 60, 520],
-    ])(
-      `logits of %i tokens, %i experts, %i wide, ${dtype.name}: right, and a token's bits are its own`,
-      (tokens, experts, cols) => {
-        const x = randomArray(dtype, tokens * cols, 3);
-        const w = randomArray(dtype, experts * cols, 4);
-        const weight = upload(device, w);
-        const all = output(device, float32, tokens * experts);
-        const place = { weight, experts, cols, dtype };
-        routerLogits(device.stream, { logits: all.ptr, x: upload(device, x), tokens, ...place });
-        const [xs, ws] = [toNumbers(dtype, x), toNumbers(dtype, w)];
-        const expected = new Float64Array(tokens * experts);
-        for (let t = 0; t < tokens; t++) {
-          for (let e = 0; e < experts; e++) {
-            for (let c = 0; c < cols; c++) expected[t * experts + e]! += xs[t * cols + c]! * ws[e * cols + c]!;
-          }
-        }
-        expect(relativeL2(all.numbers(), expected)).toBeLessThan(roundingTolerance(float32, 2));
-        const last = output(device, float32, experts);
-        routerLogits(device.stream, {
-          logits: last.ptr,
-          x: upload(device, x.slice((tokens - 1) * cols)),
-          tokens: 1,
-          ...place,
-        });
-        expect(bits(last.stored())).toEqual(bits(all.stored().slice((tokens - 1) * experts)));
-      },
-    );
+    for (const [tokens, experts, cols, kernel] of [
+      [1, 8, 64, "gemv"],
+      [7, 128, 130, "gemv"],
+      [8, 5, 33, "gemv_mma"],
+      [21, 60, 520, "gemv_mma"],
+      [70, 60, 520, "mma"],
+      [130, 128, 64, "mma"],
+      [45, 60, 130, "simt"],
+    ] as const) {
+      const name = `logits of ${tokens} tokens, ${experts} experts, ${cols} wide, before ${kernel}, ${dtype.name}`;
+      test.skipIf(kernel === "mma" && (dtype === float32 || target < 80))(
+        `${name}: right, and a token's bits are its own`,
+        () => {
+          const x = randomArray(dtype, tokens * cols, 3);
+          const w = randomArray(dtype, experts * cols, 4);
+          const all = output(device, float32, tokens * experts);
+          const place = { weight: upload(device, w), kernel, experts, cols, dtype };
+          routerLogits(device.stream, { logits: all.ptr, x: upload(device, x), tokens, ...place });
+          const [xs, ws] = [toNumbers(dtype, x), toNumbers(dtype, w)];
+          const shape = { n: experts, k: cols, share: 1 };
+          const expected = groupedProduct(xs, ws, new Int32Array(tokens), shape);
+          expect(relativeL2(all.numbers(), expected)).toBeLessThan(roundingTolerance(float32, 2));
+          const last = output(device, float32, experts);
+          const lastX = upload(device, x.slice((tokens - 1) * cols));
+          routerLogits(device.stream, { logits: last.ptr, x: lastX, tokens: 1, ...place });
+          expect(bits(last.stored())).toEqual(bits(all.stored().slice((tokens - 1) * experts)));
+        },
+      );
+    }
   }
 
   test("a token's weights are its own, bit for bit", () => {
