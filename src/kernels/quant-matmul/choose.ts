@@ -1,0 +1,106 @@
+import { quantMmaBlock } from "./layout.ts";
+import type { QuantKernelName } from "./params.ts";
+import type { QuantFormat } from "./formats.ts";
+
+/** What the choice of a kernel depends on. */
+export interface QuantShape {
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+  readonly dtype: "f32" | "f16" | "bf16";
+  readonly format: QuantFormat;
+  /** Of 4-bit codes: values that share an absmax; 0 for GGML types. */
+  readonly blockSize: number;
+  /** Absmax is itself quantized. */
+  readonly nested: boolean;
+  /** Every row of x starts on 16 bytes. */
+  readonly vectorX: boolean;
+}
+
+export interface QuantMachine {
+  /** Of the newest PTX target that may be used, times ten. */
+  readonly capability: number;
+  readonly sharedBytes: number;
+}
+
+export type QuantChoice =
+  | { readonly kernel: "gemv"; readonly rows: "1" | "8" }
+  | {
+      readonly kernel: "mma";
+      readonly rows: "8" | "16";
+      readonly warps: number;
+      readonly xRow: number;
+      readonly sharedBytes: number;
+    }
+  | { readonly kernel: "dequantize" };
+
+/** Why a kernel cannot compute a shape, as the end of a sentence; undefined when it can. */
+export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMachine): string | undefined {
+  switch (kernel) {
+    case "dequantize":
+      return undefined;
+    case "gemv":
+      if (s.m > 8) return "it takes at most 8 rows";
+      return s.k % 4 === 0 ? undefined : "K must be a multiple of 4";
+    case "mma":
+      if (s.m > 16) return "it takes at most 16 rows";
+      if (s.dtype === "f32") return "it multiplies float16 and bfloat16";
+      if (on.capability < 80) return "it needs target sm_80 or newer";
+      if (s.k % 64 !== 0) return "K must be a multiple of 64";
+      if (!s.vectorX) return "rows of x must start on 16 bytes";
+      return s.format === "code4" ? code4Refusal(s) : undefined;
+    case "gemm":
+      return "it is not built";
+  }
+}
+
+function code4Refusal(s: QuantShape): string | undefined {
+  if (s.blockSize < 64) return "blocks of 4-bit codes must have 64 values or more";
+  if (s.nested && (s.blockSize !== 64 || s.k % 256 !== 0)) {
+    return "nested absmax needs blocks of 64 and K a multiple of 256";
+  }
+  return undefined;
+}
+
+/** The kernel for a shape. Pure; docs/kernels/nf4.md gives the reasons with numbers. */
+export function chooseQuant(s: QuantShape, on: QuantMachine): QuantChoice {
+  const can = (kernel: QuantKernelName): boolean => quantRefusal(kernel, s, on) === undefined;
+  // Few rows: the weight is read once, in its small form.
+  if (can("mma")) return choiceOf("mma", s, on);
+  if (can("gemv")) return choiceOf("gemv", s, on);
+  // Many: a weight dequantized once is multiplied by the 16-bit kernels, which the tensor cores bound.
+  return choiceOf("dequantize", s, on);
+}
+
+/** The choice within one kernel that the caller insists on. */
+export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachine): QuantChoice {
+  switch (kernel) {
+    case "gemv":
+      return { kernel, rows: s.m === 1 ? "1" : "8" };
+    case "mma":
+      return { kernel, rows: s.m <= 8 ? "8" : "16", ...quantMmaBlock(s.format, s.m, s.k, on.sharedBytes) };
+    default:
+      return { kernel: "dequantize" };
+  }
+}
+
+/**
+ * A factor in [1, 2) that brings the levels of a 4-bit code close to what a 16-bit float can hold: the kernels multiply with
+ * rounded levels, and the same level is rounded the same way in every block, so that its error does not average out.
+ * The factor is undone on absmax. Of 512 candidates, the one with the least relative error over the levels.
+ */
+export function codeScale(levels: ArrayLike<number>, round: (x: number) => number): number {
+  let best = 1;
+  let bestError = Number.POSITIVE_INFINITY;
+  for (let i = 0; i < 512; i++) {
+    const factor = 1 + i / 512;
+    let error = 0;
+    for (let l = 0; l < levels.length; l++) {
+      const exact = levels[l]! * factor;
+      if (exact !== 0) error += ((round(exact) - exact) / exact) ** 2;
+    }
+    if (error < bestError) [best, bestError] = [factor, error];
+  }
+  return best;
+}
+

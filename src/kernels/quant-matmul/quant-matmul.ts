@@ -1,0 +1,158 @@
+import { float32 } from "../../base/dtype.ts";
+import { UnsupportedError } from "../../base/errors.ts";
+import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
+import { type DevicePtr, nullPtr } from "../../driver/api.ts";
+import type { Stream } from "../../driver/stream.ts";
+import { floatVariant } from "../float-variant.ts";
+import { dequantizeGgml } from "../ggml/ggml.ts";
+import { deviceTargets, launch } from "../library.ts";
+import { matmul } from "../matmul/matmul.ts";
+import { matmulFlags } from "../matmul/specs.ts";
+import { code4ArgumentsOf, dequantizeCode4 } from "../nf4/nf4.ts";
+import { targetNumber } from "../target.ts";
+import { chooseQuant, choiceOf, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
+import { quantMmaTile } from "./layout.ts";
+import type { QuantData, QuantMatmulParams } from "./params.ts";
+import { quantGemvKernel, quantMmaKernel } from "./specs.ts";
+
+export type { QuantData, QuantMatmulParams } from "./params.ts";
+
+/**
+ * Computes the product that `p` describes (see QuantMatmulParams) on `stream`, with the kernel that suits its shape, or with
+ * `p.kernel`. Where W is dequantized first, the 16-bit (or float32) weight lives in memory of the stream's pool until the
+ * product has run. Throws UnsupportedError when the forced kernel cannot.
+ */
+export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
+  if (p.m === 0 || p.n === 0) return;
+  const shape = shapeOf(p);
+  const choice = choose(stream, p, shape);
+  switch (choice.kernel) {
+    case "mma":
+      return launchMma(stream, p, choice);
+    case "gemv":
+      return launchGemv(stream, p, choice);
+    case "dequantize":
+      return dequantizeAndMultiply(stream, p);
+  }
+}
+
+/** The kernel that `quantMatmul` would use, for reports and benchmarks. */
+export function quantChoice(stream: Stream, p: QuantMatmulParams): QuantChoice {
+  return choose(stream, p, shapeOf(p));
+}
+
+function shapeOf(p: QuantMatmulParams): QuantShape {
+  const { weight, m, n, k } = p;
+  const rowBytes = (p.ldx ?? k) * p.dtype.bytes;
+  return {
+    m,
+    n,
+    k,
+    dtype: floatVariant("quantMatmul", p.dtype).dtype,
+    format: weight.kind === "code4" ? "code4" : weight.type,
+    blockSize: weight.kind === "code4" ? weight.blockSize : 0,
+    nested: weight.kind === "code4" && weight.nested !== undefined,
+    vectorX: (p.x & 15n) === 0n && (m === 1 || rowBytes % 16 === 0),
+  };
+}
+
+function choose(stream: Stream, p: QuantMatmulParams, shape: QuantShape): QuantChoice {
+  const { device } = stream;
+  const machine: QuantMachine = {
+    capability: targetNumber(deviceTargets(device)[0]!),
+    sharedBytes: device.attributes.sharedPerBlockOptin,
+  };
+  if (p.kernel === undefined) return chooseQuant(shape, machine);
+  const reason = quantRefusal(p.kernel, shape, machine);
+  if (reason === undefined) return choiceOf(p.kernel, shape, machine);
+  throw new UnsupportedError(
+    `quantMatmul: the kernel "${p.kernel}" cannot compute a ${shape.dtype} product of M = ${shape.m}, N = ${shape.n}, K = ${shape.k} with ${shape.format} on ${device.name}: ${reason}`,
+  );
+}
+
+/** Bytes of W as stored. */
+function weightBytes({ weight, n, k, gate }: QuantMatmulParams): number {
+  const elements = (gate ? 2 * n : n) * k;
+  return weight.kind === "code4" ? Math.ceil(elements / 2) : ggmlBytes(ggmlType(weight.type), elements);
+}
+
+function argumentsOf(p: QuantMatmulParams) {
+  const { weight, n, k } = p;
+  const f = matmulFlags;
+  const outDtype = p.outDtype ?? p.dtype;
+  const ldd = p.ldd ?? n;
+  const codes = weight.kind === "code4" ? code4ArgumentsOf(weight) : noCodes;
+  const scales = weight.kind === "code4" ? weight.levelScale : undefined;
+  return {
+    out: p.out,
+    a: p.x,
+    weight: weight.kind === "code4" ? weight.packed : weight.blocks,
+    ...codes,
+    bias: p.bias ?? nullPtr,
+    residual: p.residual ?? nullPtr,
+    m: p.m,
+    n,
+    k,
+    flags:
+      (outDtype === float32 ? f.outFloat : 0) |
+      (shapeOf(p).vectorX ? f.vectorA : 0) |
+      (p.gate === "silu" ? f.gateSilu : p.gate === "gelu" ? f.gateGelu : 0),
+    lda: BigInt(p.ldx ?? k),
+    ldd: BigInt(ldd),
+    ldr: BigInt(p.ldResidual ?? ldd),
+    weightBytes: BigInt(weightBytes(p)),
+    levelScale: (p.dtype.short === "bf16" ? scales?.bf16 : scales?.f16) ?? 1,
+  };
+}
+
+/** GGML blocks carry their scales themselves. */
+const noCodes = {
+  absmax: nullPtr,
+  code: nullPtr,
+  nestedAbsmax: nullPtr,
+  nestedCode: nullPtr,
+  nestedOffset: 0,
+  blockShift: 0,
+} as const;
+
+function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "mma" }): void {
+  const { format, dtype } = shapeOf(p);
+  const tiles = Math.ceil((p.gate ? 2 * p.n : p.n) / quantMmaTile);
+  launch(
+    stream,
+    quantMmaKernel,
+    { format, dtype: dtype === "bf16" ? "bf16" : "f16", rows: choice.rows },
+    {
+      grid: [Math.min(tiles, stream.device.attributes.multiprocessors)],
+      block: 32 * choice.warps,
+      sharedBytes: choice.sharedBytes,
+    },
+    { ...argumentsOf(p), xBytes: choice.xRow },
+    { overlap: p.overlap === true },
+  );
+}
+
+function launchGemv(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "gemv" }): void {
+  const { format, dtype } = shapeOf(p);
+  const shape = { grid: [Math.ceil(p.n / 4)], block: 128 } as const;
+  launch(stream, quantGemvKernel, { format, dtype, rows: choice.rows }, shape, argumentsOf(p));
+}
+
+function dequantizeAndMultiply(stream: Stream, p: QuantMatmulParams): void {
+  const rows = p.gate ? 2 * p.n : p.n;
+  using workspace = stream.device.allocate(Math.max(16, rows * p.k * p.dtype.bytes));
+  dequantizeWeight(stream, p.weight, { out: workspace.ptr, rows, k: p.k, dtype: p.dtype });
+  const { weight: _, x, kernel: __, ldx, overlap: ___, ...rest } = p;
+  matmul(stream, { ...rest, a: x, b: workspace.ptr, transposeB: true, ...(ldx === undefined ? {} : { lda: ldx }) });
+}
+
+/** W [rows, K] as `dtype`, rounded once from float32. out: on 32 bytes. */
+export function dequantizeWeight(
+  stream: Stream,
+  weight: QuantData,
+  p: { out: DevicePtr; rows: number; k: number; dtype: QuantMatmulParams["dtype"] },
+): void {
+  const { out, rows, k, dtype } = p;
+  if (weight.kind === "code4") dequantizeCode4(stream, weight, { out, count: rows * k, dtype });
+  else dequantizeGgml(stream, { out, blocks: weight.blocks, type: weight.type, n: rows, cols: k, dtype });
+}

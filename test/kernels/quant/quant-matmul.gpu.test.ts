@@ -1,0 +1,148 @@
+import { expect, test } from "vitest";
+import { bfloat16, type DType, float16, float32 } from "../../../src/base/dtype.ts";
+import { quantFormats, type QuantFormat } from "../../../src/kernels/quant-matmul/formats.ts";
+import type { QuantKernelName, QuantMatmulParams } from "../../../src/kernels/quant-matmul/params.ts";
+import { quantChoice, quantMatmul } from "../../../src/kernels/quant-matmul/quant-matmul.ts";
+import { deviceTargets } from "../../../src/kernels/library.ts";
+import { targetNumber } from "../../../src/kernels/target.ts";
+import { describeGpu, output, randomArray, relativeL2, roundingTolerance, toNumbers, upload } from "../../support/gpu.ts";
+import { exactProduct, testWeight, withGaps } from "./product-data.ts";
+
+interface Case {
+  format: QuantFormat;
+  m: number;
+  n: number;
+  k: number;
+  dtype: DType;
+  kernel?: QuantKernelName;
+  outDtype?: DType;
+  bias?: boolean;
+  residual?: boolean;
+  gate?: "silu" | "gelu";
+  gap?: number;
+  blockSize?: number;
+  nested?: boolean;
+}
+
+/**
+ * Beside the rounding of the result: levels of 4-bit codes are rounded to the dtype (mma), weights when they are dequantized
+ * first; both average out over a row. The float32 sums themselves stay below 2^-17.
+ */
+function tolerance(c: Case): number {
+  const rounded = c.kernel === "gemv" ? 0 : roundingTolerance(c.dtype) / 2;
+  return 2 ** -17 + roundingTolerance(c.outDtype ?? c.dtype) + rounded;
+}
+
+const silu = (x: number): number => x / (1 + Math.exp(-x));
+const gelu = (x: number): number => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+
+describeGpu("products with quantized weights", (device) => {
+  const stream = device.stream;
+  const capability = targetNumber(deviceTargets(device)[0]!);
+
+  /** Runs a case, compares it with float64, and returns the bits of the result. */
+  function check(c: Case, seed = 1) {
+    const { m, n, k, dtype, gap = 0 } = c;
+    const outDtype = c.outDtype ?? dtype;
+    const rows = c.gate ? 2 * n : n;
+    const weight = testWeight(device, c.format, rows, k, seed, c);
+    const x = randomArray(dtype, m * k, seed + 1);
+    const bias = c.bias ? randomArray(dtype, rows, seed + 2) : undefined;
+    const residual = c.residual ? randomArray(outDtype, m * n, seed + 3) : undefined;
+    const out = output(device, outDtype, m * n, residual);
+    const p: QuantMatmulParams = {
+      out: out.ptr,
+      x: upload(device, withGaps(dtype, x, k, gap)),
+      weight: weight.data,
+      m,
+      n,
+      k,
+      dtype,
+      outDtype,
+      ldx: k + gap,
+    };
+    if (bias) p.bias = upload(device, bias);
+    if (residual) p.residual = out.ptr;
+    if (c.gate) p.gate = c.gate;
+    if (c.kernel) p.kernel = c.kernel;
+    quantMatmul(stream, p);
+
+    const sums = exactProduct(toNumbers(dtype, x), weight.values, m, rows, k);
+    const added = bias && toNumbers(dtype, bias);
+    const base = residual && toNumbers(outDtype, residual);
+    const expected = Float64Array.from({ length: m * n }, (_, at) => {
+      const [i, j] = [Math.floor(at / n), at % n];
+      const sum = (column: number): number => sums[i * rows + column]! + (added?.[column] ?? 0);
+      if (c.gate) return (c.gate === "silu" ? silu : gelu)(sum(j)) * sum(n + j);
+      return sum(j) + (base?.[at] ?? 0);
+    });
+    const stored = out.stored();
+    expect(relativeL2(toNumbers(outDtype, stored), expected)).toBeLessThan(tolerance(c));
+    return { stored, p, choice: quantChoice(stream, p) };
+  }
+
+  const kernels: QuantKernelName[] = capability >= 80 ? ["mma", "gemv"] : ["gemv"];
+  const sixteen = capability >= 80 ? [float16, bfloat16] : [float16];
+  const each = quantFormats.flatMap((format) => kernels.map((kernel) => [format, kernel] as const));
+
+  test.each(each)("%s, %s: few rows", (format, kernel) => {
+    for (const dtype of kernel === "gemv" ? [float32, ...sixteen] : sixteen) {
+      check({ format, kernel, dtype, m: 1, n: 37, k: 512 });
+      check({ format, kernel, dtype, m: kernel === "mma" ? 13 : 7, n: 20, k: 1280, outDtype: float32 });
+    }
+  });
+
+  test.each(each)("%s, %s: bias, residual and gate", (format, kernel) => {
+    const dtype = float16;
+    check({ format, kernel, dtype, m: 3, n: 18, k: 256, bias: true, residual: true });
+    check({ format, kernel, dtype, m: 5, n: 11, k: 512, gate: "silu", gap: 8, outDtype: float32 });
+    check({ format, kernel, dtype, m: 2, n: 8, k: 256, gate: "gelu", bias: true, outDtype: float32 });
+  });
+
+  const small = quantFormats.filter((format) => !format.endsWith("_k") && format !== "iq4_xs");
+  test.each(small)("%s: rows that end inside a span, and rows of x that start anywhere", (format) => {
+    for (const kernel of kernels) {
+      check({ format, kernel, dtype: float16, m: 2, n: 19, k: 320 });
+      check({ format, kernel, dtype: float16, m: 1, n: 5, k: 64 });
+    }
+    check({ format, kernel: "gemv", dtype: float16, m: 2, n: 9, k: 96, gap: 3 });
+  });
+
+  test.each([64, 128, 1024, 4096])("4-bit codes in blocks of %i", (blockSize) => {
+    for (const kernel of kernels) check({ format: "code4", kernel, dtype: float16, m: 2, n: 21, k: 512, blockSize });
+    check({ format: "code4", kernel: "gemv", dtype: float32, m: 2, n: 7, k: 132, blockSize: 32 });
+  });
+
+  test("4-bit codes with nested absmax", () => {
+    for (const kernel of kernels) {
+      check({ format: "code4", kernel, dtype: float16, m: 2, n: 70, k: 768, nested: true });
+    }
+  });
+
+  test.each(quantFormats)("%s: many rows, dequantized first", (format) => {
+    for (const dtype of [float32, ...sixteen]) check({ format, kernel: "dequantize", dtype, m: 33, n: 40, k: 256, outDtype: float32 });
+    check({ format, kernel: "dequantize", dtype: float16, m: 17, n: 24, k: 256, gate: "silu", outDtype: float32 });
+  });
+
+  test("a row has the same bits in every batch that one kernel takes", () => {
+    for (const kernel of kernels) {
+      const most = kernel === "mma" ? 16 : 8;
+      const { n, k, format, dtype } = { n: 40, k: 1536, format: "q4_k", dtype: float16 } as const;
+      const weight = testWeight(device, format, n, k, 5);
+      const x = upload(device, randomArray(dtype, most * k, 6));
+      const run = (m: number) => {
+        const out = output(device, dtype, m * n);
+        quantMatmul(stream, { out: out.ptr, x, weight: weight.data, m, n, k, dtype, kernel });
+        return out.stored();
+      };
+      const all = run(most);
+      for (const m of [1, 2, 7, most - 1]) expect(run(m)).toEqual(all.subarray(0, m * n));
+    }
+  });
+
+  test("a K that is too long for shared memory gives x through the cache", () => {
+    if (capability < 80) return;
+    const { choice } = check({ format: "q8_0", dtype: float16, m: 16, n: 16, k: 6144, outDtype: float32 });
+    expect(choice).toMatchObject({ kernel: "mma", xRow: 0 });
+  });
+});
