@@ -162,14 +162,20 @@ export function nestAbsmax(
   if (p.count === 0) return;
   const count = BigInt(p.count);
   launch(stream, absmaxMeanKernel, {}, { grid: [1], block: 1024 }, { mean: p.offset, absmax: p.absmax, count });
-  launch(stream, absmaxNestKernel, {}, { grid: [Math.ceil(p.count / nestedBlockSize)], block: 256 }, {
-    bytes: p.bytes,
-    nestedAbsmax: p.nestedAbsmax,
-    absmax: p.absmax,
-    offset: p.offset,
-    code: p.code,
-    count,
-  });
+  launch(
+    stream,
+    absmaxNestKernel,
+    {},
+    { grid: [Math.ceil(p.count / nestedBlockSize)], block: 256 },
+    {
+      bytes: p.bytes,
+      nestedAbsmax: p.nestedAbsmax,
+      absmax: p.absmax,
+      offset: p.offset,
+      code: p.code,
+      count,
+    },
+  );
 }
 
 /** Nested absmax as float32 [count]. */
@@ -178,12 +184,18 @@ export function expandAbsmax(
   p: { out: DevicePtr; bytes: DevicePtr; nested: NestedAbsmax; count: number },
 ): void {
   if (p.count === 0) return;
-  launch(stream, absmaxExpandKernel, {}, { grid: [gridStrideBlocks(stream.device, p.count, 256)], block: 256 }, {
-    out: p.out,
-    bytes: p.bytes,
-    nestedAbsmax: p.nested.absmax,
-    nestedCode: p.nested.code,
-    nestedOffset: p.nested.offset,
-    count: BigInt(p.count),
-  });
+  launch(
+    stream,
+    absmaxExpandKernel,
+    {},
+    { grid: [gridStrideBlocks(stream.device, p.count, 256)], block: 256 },
+    {
+      out: p.out,
+      bytes: p.bytes,
+      nestedAbsmax: p.nested.absmax,
+      nestedCode: p.nested.code,
+      nestedOffset: p.nested.offset,
+      count: BigInt(p.count),
+    },
+  );
 }

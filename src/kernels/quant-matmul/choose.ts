@@ -1,12 +1,14 @@
-import { quantMmaBlock } from "./layout.ts";
-import type { QuantKernelName } from "./params.ts";
 import type { QuantFormat } from "./formats.ts";
+import { type MmaBlock, mmaBlock } from "./layout.ts";
+import type { QuantKernelName } from "./params.ts";
 
 /** What the choice of a kernel depends on. */
 export interface QuantShape {
   readonly m: number;
+  /** Columns of D; with a gate, W has twice as many rows. */
   readonly n: number;
   readonly k: number;
+  readonly gated: boolean;
   readonly dtype: "f32" | "f16" | "bf16";
   readonly format: QuantFormat;
   /** Of 4-bit codes: values that share an absmax; 0 for GGML types. */
@@ -21,17 +23,12 @@ export interface QuantMachine {
   /** Of the newest PTX target that may be used, times ten. */
   readonly capability: number;
   readonly sharedBytes: number;
+  readonly multiprocessors: number;
 }
 
 export type QuantChoice =
-  | { readonly kernel: "gemv"; readonly rows: "1" | "8" }
-  | {
-      readonly kernel: "mma";
-      readonly rows: "8" | "16";
-      readonly warps: number;
-      readonly xRow: number;
-      readonly sharedBytes: number;
-    }
+  | { readonly kernel: "gemv" }
+  | ({ readonly kernel: "mma"; readonly rows: "8" | "16" } & MmaBlock)
   | { readonly kernel: "dequantize" };
 
 /** Why a kernel cannot compute a shape, as the end of a sentence; undefined when it can. */
@@ -49,17 +46,13 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
       if (s.k % 64 !== 0) return "K must be a multiple of 64";
       if (!s.vectorX) return "rows of x must start on 16 bytes";
       return s.format === "code4" ? code4Refusal(s) : undefined;
-    case "gemm":
-      return "it is not built";
   }
 }
 
 function code4Refusal(s: QuantShape): string | undefined {
+  if (s.k % 256 !== 0) return "with 4-bit codes K must be a multiple of 256";
   if (s.blockSize < 64) return "blocks of 4-bit codes must have 64 values or more";
-  if (s.nested && (s.blockSize !== 64 || s.k % 256 !== 0)) {
-    return "nested absmax needs blocks of 64 and K a multiple of 256";
-  }
-  return undefined;
+  return s.nested && s.blockSize !== 64 ? "nested absmax needs blocks of 64" : undefined;
 }
 
 /** The kernel for a shape. Pure; docs/kernels/nf4.md gives the reasons with numbers. */
@@ -76,9 +69,9 @@ export function chooseQuant(s: QuantShape, on: QuantMachine): QuantChoice {
 export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachine): QuantChoice {
   switch (kernel) {
     case "gemv":
-      return { kernel, rows: s.m === 1 ? "1" : "8" };
+      return { kernel };
     case "mma":
-      return { kernel, rows: s.m <= 8 ? "8" : "16", ...quantMmaBlock(s.format, s.m, s.k, on.sharedBytes) };
+      return { kernel, rows: s.m <= 8 ? "8" : "16", ...mmaBlock({ ...s, rows: s.gated ? 2 * s.n : s.n }, on) };
     default:
       return { kernel: "dequantize" };
   }
@@ -103,4 +96,3 @@ export function codeScale(levels: ArrayLike<number>, round: (x: number) => numbe
   }
   return best;
 }
-

@@ -1,51 +1,77 @@
 import { formatShape, type QuantFormat, spanValues } from "./formats.ts";
 
-/** Rows of W that a tile of quant-mma.cu has. */
-export const quantMmaTile = 16;
-/** Warps of a block of quant-mma.cu, at most. */
-const mostWarps = 16;
-
-/** Shared memory of a block of quant-mma.cu, in bytes: the arithmetic at the head of that file. */
-export interface QuantMmaLayout {
-  readonly table: number;
-  readonly perWarp: number;
-  /** Between rows of x, when x lies in shared memory. */
+/** How a launch of a tensor-core kernel divides its work; see quant-mma.cuh. */
+export interface MmaBlock {
+  readonly warps: number;
+  /** Parts of K, each another warp's. */
+  readonly slices: number;
+  /** Bytes between rows of x in shared memory; 0 where x does not fit and is read through L1. */
   readonly xRow: number;
+  readonly sharedBytes: number;
 }
 
-export function quantMmaLayout(format: QuantFormat, rows: 8 | 16, k: number): QuantMmaLayout {
-  const code4 = format === "code4";
+export interface MmaProblem {
+  readonly format: QuantFormat;
+  readonly m: number;
+  /** Rows of W: with a gate, of both halves. */
+  readonly rows: number;
+  readonly k: number;
+}
+
+/** Rows of W that a tile has. */
+export const mmaTile = 16;
+/** Zeros that stand for rows of x that do not exist. */
+const zeroBytes = 128;
+/** Powers of two, so that slices divide them. */
+const warpCounts = [16, 8, 4, 2, 1] as const;
+
+/**
+ * Shared memory of a block that a warp of it does not add to, that each warp adds, and a row of x: the constants at the head
+ * of code4-mma.cu and ggml-mma.cu.
+ */
+export function mmaLayout(format: QuantFormat, rows: 8 | 16, k: number) {
+  const sums = 2 * rows * (mmaTile + 4) * 4;
+  const xBytes = Math.ceil((k * 2) / 128) * 128;
+  // Rows of x are shifted by what lanes of neighbouring rows read at once, so that they meet different banks.
+  if (format === "code4") return { table: 256 * 32 * 4 + 256 * 4, perWarp: sums, xRow: xBytes + 16 };
   const { spanBytes, group, hasMin } = formatShape(format);
   const pieces = Math.ceil(spanBytes / 16) + 1;
-  const rowPitch = code4 ? 128 : Math.floor((pieces * 16 + 31) / 64) * 64 + 32;
-  const stage = quantMmaTile * (rowPitch + (code4 ? 16 : 0));
-  const stages = code4 ? 3 : stage <= 3584 ? 3 : 2;
-  const scales = quantMmaTile * (spanValues / group) * (hasMin ? 2 : 1) * 4;
-  const sums = 2 * rows * (quantMmaTile + 4) * 4;
-  // Rows of x are shifted by what lanes of neighbouring rows read at once, so that they meet different banks.
-  const shift = code4 ? 16 : format === "q8_0" || format === "q4_k" || format === "q5_k" ? 64 : 32;
+  const stage = mmaTile * (Math.floor((pieces * 16 + 31) / 64) * 64 + 32);
+  const scales = mmaTile * (spanValues / group) * (hasMin ? 2 : 1) * 4;
+  const wide = format === "q8_0" || format === "q4_k" || format === "q5_k";
+  return { table: 0, perWarp: (stage <= 3584 ? 3 : 2) * stage + scales + sums, xRow: xBytes + (wide ? 64 : 32) };
+}
+
+/**
+ * Warps, slices and shared memory for a product. Warps and slices come from the format, N, K and the device alone, because
+ * the order of sums depends on them.
+ */
+export function mmaBlock(p: MmaProblem, on: { sharedBytes: number; multiprocessors: number }): MmaBlock {
+  const spans = Math.ceil(p.k / spanValues);
+  const widest = mmaLayout(p.format, 16, p.k);
+  const warps = warpCounts.find((count) => widest.table + count * widest.perWarp + zeroBytes <= on.sharedBytes) ?? 1;
+  const { table, perWarp, xRow } = mmaLayout(p.format, p.m <= 8 ? 8 : 16, p.k);
+  const own = table + warps * perWarp + zeroBytes;
+  const fits = own + p.m * xRow <= on.sharedBytes;
   return {
-    table: code4 ? 256 * 32 * 4 + 256 * 4 : 0,
-    perWarp: stages * stage + scales + sums,
-    xRow: Math.ceil((k * 2) / 128) * 128 + shift,
+    warps,
+    slices: chooseSlices(Math.ceil(p.rows / mmaTile), spans, warps, on.multiprocessors),
+    xRow: fits ? xRow : 0,
+    sharedBytes: own + (fits ? p.m * xRow : 0),
   };
 }
 
 /**
- * Warps of a block, and bytes between rows of x in shared memory, 0 where x is read through L1 instead. The warps depend on
- * the format, K and the device alone, because the order of sums depends on them.
+ * The number of slices with which the busiest warp finishes first: its rounds of tasks, each as long as its spans and about
+ * one span's time for the end of a tile.
  */
-export function quantMmaBlock(
-  format: QuantFormat,
-  m: number,
-  k: number,
-  sharedBytes: number,
-): { readonly warps: number; readonly xRow: number; readonly sharedBytes: number } {
-  const widest = quantMmaLayout(format, 16, k);
-  const fit = Math.floor((sharedBytes - widest.table) / widest.perWarp);
-  const warps = Math.max(1, Math.min(mostWarps, Math.ceil(k / spanValues), fit));
-  const { table, perWarp, xRow } = quantMmaLayout(format, m <= 8 ? 8 : 16, k);
-  const own = table + warps * perWarp;
-  const shared = own + m * xRow <= sharedBytes;
-  return { warps, xRow: shared ? xRow : 0, sharedBytes: own + (shared ? m * xRow : 0) };
+export function chooseSlices(tiles: number, spans: number, warps: number, multiprocessors: number): number {
+  let best = 1;
+  let bestCost = Number.POSITIVE_INFINITY;
+  for (let slices = 1; slices <= Math.min(warps, spans); slices *= 2) {
+    const rounds = Math.ceil(tiles / (multiprocessors * (warps / slices)));
+    const cost = rounds * (Math.ceil(spans / slices) + 1);
+    if (cost < bestCost) [best, bestCost] = [slices, cost];
+  }
+  return best;
 }

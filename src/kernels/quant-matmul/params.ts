@@ -12,7 +12,7 @@ export type QuantData =
     })
   | { readonly kind: "ggml"; readonly type: GgmlFormat; readonly blocks: DevicePtr };
 
-export type QuantKernelName = "gemv" | "mma" | "gemm" | "dequantize";
+export type QuantKernelName = "gemv" | "mma" | "dequantize";
 
 /**
  * D[M, N] = x[M, K] · W[N, K]^T + bias[N] + residual[M, N], the last two optional, W quantized.

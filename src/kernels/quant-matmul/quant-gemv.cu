@@ -11,7 +11,7 @@
 #include "../common/launch.cuh"
 #include "../common/reduce.cuh"
 
-constexpr int M = VARIANT_ROWS;
+constexpr int M = 8;
 constexpr int WARPS = 4;
 
 __device__ __forceinline__ Vec<float, 4> load_four(const scalar_t* x, bool vector) {
@@ -62,7 +62,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAM
         }
 #pragma unroll
         for (int m = 0; m < M; m++) {
-          const Vec<float, 4> x = load_four(p.a + min(m, p.m - 1) * p.lda + k, vector);
+          if (m >= p.m) break;
+          const Vec<float, 4> x = load_four(p.a + m * p.lda + k, vector);
           float product = 0.0f, plain = 0.0f;
 #pragma unroll
           for (int j = 0; j < 4; j++) {

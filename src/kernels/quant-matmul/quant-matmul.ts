@@ -5,15 +5,15 @@ import { type DevicePtr, nullPtr } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { floatVariant } from "../float-variant.ts";
 import { dequantizeGgml } from "../ggml/ggml.ts";
-import { deviceTargets, launch } from "../library.ts";
+import { deviceTargets, type KernelShape, launch } from "../library.ts";
 import { matmul } from "../matmul/matmul.ts";
 import { matmulFlags } from "../matmul/specs.ts";
 import { code4ArgumentsOf, dequantizeCode4 } from "../nf4/nf4.ts";
 import { targetNumber } from "../target.ts";
-import { chooseQuant, choiceOf, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
-import { quantMmaTile } from "./layout.ts";
+import { choiceOf, chooseQuant, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
+import { mmaTile } from "./layout.ts";
 import type { QuantData, QuantMatmulParams } from "./params.ts";
-import { quantGemvKernel, quantMmaKernel } from "./specs.ts";
+import { code4MmaKernel, ggmlMmaKernel, quantGemvKernel } from "./specs.ts";
 
 export type { QuantData, QuantMatmulParams } from "./params.ts";
 
@@ -28,11 +28,14 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
   const choice = choose(stream, p, shape);
   switch (choice.kernel) {
     case "mma":
-      return launchMma(stream, p, choice);
+      launchMma(stream, p, choice);
+      break;
     case "gemv":
-      return launchGemv(stream, p, choice);
+      launchGemv(stream, p);
+      break;
     case "dequantize":
-      return dequantizeAndMultiply(stream, p);
+      dequantizeAndMultiply(stream, p);
+      break;
   }
 }
 
@@ -48,6 +51,7 @@ function shapeOf(p: QuantMatmulParams): QuantShape {
     m,
     n,
     k,
+    gated: p.gate !== undefined,
     dtype: floatVariant("quantMatmul", p.dtype).dtype,
     format: weight.kind === "code4" ? "code4" : weight.type,
     blockSize: weight.kind === "code4" ? weight.blockSize : 0,
@@ -61,6 +65,7 @@ function choose(stream: Stream, p: QuantMatmulParams, shape: QuantShape): QuantC
   const machine: QuantMachine = {
     capability: targetNumber(deviceTargets(device)[0]!),
     sharedBytes: device.attributes.sharedPerBlockOptin,
+    multiprocessors: device.attributes.multiprocessors,
   };
   if (p.kernel === undefined) return chooseQuant(shape, machine);
   const reason = quantRefusal(p.kernel, shape, machine);
@@ -116,26 +121,25 @@ const noCodes = {
 } as const;
 
 function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "mma" }): void {
-  const { format, dtype } = shapeOf(p);
-  const tiles = Math.ceil((p.gate ? 2 * p.n : p.n) / quantMmaTile);
-  launch(
-    stream,
-    quantMmaKernel,
-    { format, dtype: dtype === "bf16" ? "bf16" : "f16", rows: choice.rows },
-    {
-      grid: [Math.min(tiles, stream.device.attributes.multiprocessors)],
-      block: 32 * choice.warps,
-      sharedBytes: choice.sharedBytes,
-    },
-    { ...argumentsOf(p), xBytes: choice.xRow },
-    { overlap: p.overlap === true },
-  );
+  const { format, dtype: float } = shapeOf(p);
+  const { warps, slices, rows, sharedBytes, xRow } = choice;
+  const dtype = float === "bf16" ? "bf16" : "f16";
+  const tiles = Math.ceil((p.gate ? 2 * p.n : p.n) / mmaTile);
+  const shape: KernelShape = {
+    grid: [Math.min(tiles, stream.device.attributes.multiprocessors)],
+    block: 32 * warps,
+    sharedBytes,
+  };
+  const args = { ...argumentsOf(p), slices, xBytes: xRow };
+  const options = { overlap: p.overlap === true };
+  if (format === "code4") launch(stream, code4MmaKernel, { format, dtype, rows }, shape, args, options);
+  else launch(stream, ggmlMmaKernel, { format, dtype, rows }, shape, args, options);
 }
 
-function launchGemv(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "gemv" }): void {
+function launchGemv(stream: Stream, p: QuantMatmulParams): void {
   const { format, dtype } = shapeOf(p);
   const shape = { grid: [Math.ceil(p.n / 4)], block: 128 } as const;
-  launch(stream, quantGemvKernel, { format, dtype, rows: choice.rows }, shape, argumentsOf(p));
+  launch(stream, quantGemvKernel, { format, dtype }, shape, argumentsOf(p));
 }
 
 function dequantizeAndMultiply(stream: Stream, p: QuantMatmulParams): void {

@@ -1,4 +1,5 @@
 import { floatDTypes } from "../float-variant.ts";
+import { ggmlFormats } from "../ggml/ggml.ts";
 import { code4Args } from "../nf4/nf4.ts";
 import { type ArgSpec, defineKernel } from "../spec.ts";
 import { quantFormats } from "./formats.ts";
@@ -22,18 +23,31 @@ const args = {
   levelScale: "f32",
 } as const satisfies ArgSpec;
 
-export const quantMmaKernel = defineKernel({
-  family: "quant_mma",
-  source: "quant-matmul/quant-mma.cu",
-  args: { ...args, xBytes: "i32" },
-  axes: { format: quantFormats, dtype: ["f16", "bf16"], rows: ["8", "16"] },
+const mmaArgs = { ...args, slices: "i32", xBytes: "i32" } as const satisfies ArgSpec;
+
+export const code4MmaKernel = defineKernel({
+  family: "code4_mma",
+  source: "quant-matmul/code4-mma.cu",
+  args: mmaArgs,
+  axes: { format: ["code4"], dtype: ["f16", "bf16"], rows: ["8", "16"] },
   targets: ["sm_80", "sm_90"],
+});
+
+const commonFormats: readonly string[] = ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"];
+
+export const ggmlMmaKernel = defineKernel({
+  family: "ggml_mma",
+  source: "quant-matmul/ggml-mma.cu",
+  args: mmaArgs,
+  axes: { format: ggmlFormats, dtype: ["f16", "bf16"], rows: ["8", "16"] },
+  // sm_90 only adds the overlap with the launch before: for the types that most files are made of.
+  targets: ({ format }) => (commonFormats.includes(format) ? ["sm_80", "sm_90"] : ["sm_80"]),
 });
 
 export const quantGemvKernel = defineKernel({
   family: "quant_gemv",
   source: "quant-matmul/quant-gemv.cu",
   args,
-  axes: { format: quantFormats, dtype: floatDTypes, rows: ["1", "8"] },
+  axes: { format: quantFormats, dtype: floatDTypes },
   targets: ["sm_60"],
 });

@@ -143,5 +143,4 @@ describeGpu("4-bit codes", (device) => {
       expect(got.findIndex((y, i) => Math.abs(rounded[i]! - y) > Math.abs(y) / 256)).toBe(-1);
     }
   });
-
 });
