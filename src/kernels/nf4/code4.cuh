@@ -30,7 +30,7 @@ struct Absmax {
 
 // ---- quantization --------------------------------------------------------------------------------------------------
 
-// The code of a value in [-1, 1]: how many of the midpoints between neighbouring levels (src/kernels/nf4/levels.ts) lie
+// The code of a value in [-1, 1]: how many of the midpoints between neighbouring levels (src/base/four-bit.ts) lie
 // below it, a midpoint itself going down. The midpoints as bitsandbytes has them. NaN, from a block of zeros, gives 0.
 __device__ constexpr float NF4_MIDPOINTS[15] = {
     -0.8480964004993439f,   -0.6106329262256622f, -0.4599952697753906f, -0.33967943489551544f, -0.23460740596055984f,

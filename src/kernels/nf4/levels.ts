@@ -1,23 +1,3 @@
-/** The tables of 4-bit codes. bitsandbytes writes them into a checkpoint as `quant_map`, and so they are data here too. */
-
-export type Code4Name = "nf4" | "fp4";
-
-/** NF4: levels that cut a normal density into sixteen parts of about equal weight, with an exact zero. */
-const nf4 = [
-  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
-  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
-];
-
-/** FP4: sign, two bits of exponent, one of mantissa, in twelfths; by code, not by size. */
-const fp4Twelfths = [0, 0.0625, 8, 12, 4, 6, 2, 3];
-
-/** level[code] of a 4-bit type, each exactly a float32. */
-export const code4Levels: Readonly<Record<Code4Name, Float32Array>> = {
-  nf4: Float32Array.from(nf4),
-  fp4: Float32Array.from([...fp4Twelfths, ...fp4Twelfths.map((x) => -x)], (x) => Math.fround(x) / 12),
-};
-
 /** Block sizes that bitsandbytes and these kernels take: elements that share one absmax. */
 export const code4BlockSizes: readonly number[] = [32, 64, 128, 256, 512, 1024, 2048, 4096];
 

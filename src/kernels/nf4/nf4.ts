@@ -1,11 +1,12 @@
 import type { DType } from "../../base/dtype.ts";
+import type { FourBitType } from "../../base/four-bit.ts";
 import { type DevicePtr, nullPtr } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { floatDTypes, floatVariant } from "../float-variant.ts";
 import { gridStrideBlocks } from "../grid.ts";
 import { launch } from "../library.ts";
 import { defineKernel } from "../spec.ts";
-import { type Code4Name, nestedBlockSize } from "./levels.ts";
+import { nestedBlockSize } from "./levels.ts";
 
 /** CODE4_PARAMETERS of code4.cuh. */
 export const code4Args = {
@@ -105,7 +106,7 @@ export function quantizeCode4(
     count: number;
     blockSize: number;
     dtype: DType;
-    type: Code4Name;
+    type: FourBitType;
   },
 ): void {
   if (p.count === 0) return;

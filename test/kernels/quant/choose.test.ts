@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from "../../../src/base/float.ts";
-import { code4Levels } from "../../../src/kernels/nf4/levels.ts";
+import { fourBitLevels } from "../../../src/base/four-bit.ts";
 import {
   chooseQuant,
   codeScale,
@@ -75,9 +75,9 @@ test.each([
 ] as const)("a factor makes NF4's levels fit %s better", (_, round) => {
   const error = (factor: number): number =>
     Math.hypot(
-      ...[...code4Levels.nf4].filter((x) => x !== 0).map((x) => (round(x * factor) - x * factor) / (x * factor)),
+      ...[...fourBitLevels.nf4].filter((x) => x !== 0).map((x) => (round(x * factor) - x * factor) / (x * factor)),
     );
-  const factor = codeScale(code4Levels.nf4, round);
+  const factor = codeScale(fourBitLevels.nf4, round);
   expect(factor).toBeGreaterThanOrEqual(1);
   expect(factor).toBeLessThan(2);
   expect(error(factor)).toBeLessThan(0.7 * error(1));

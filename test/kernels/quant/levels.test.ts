@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, test } from "vitest";
-import { code4Levels, dynamicCode } from "../../../src/kernels/nf4/levels.ts";
+import { fourBitLevels } from "../../../src/base/four-bit.ts";
+import { dynamicCode } from "../../../src/kernels/nf4/levels.ts";
 import { bits } from "../../support/numerics.ts";
 import { Vectors } from "../../support/vectors.ts";
 
@@ -17,14 +18,14 @@ describe("levels of 4-bit codes", () => {
   const vectors = new Vectors("nf4-vectors.safetensors");
 
   test("are bitsandbytes' own", () => {
-    expect(bits(code4Levels.nf4)).toEqual(bits(vectors.floats("a.code")));
+    expect(bits(fourBitLevels.nf4)).toEqual(bits(vectors.floats("a.code")));
   });
 
   test.each([
     ["nf4", "NF4_MIDPOINTS"],
     ["fp4", "FP4_MIDPOINTS"],
   ] as const)("the kernel's bounds for %s lie midway between them", (type, array) => {
-    const sorted = [...new Set([...code4Levels[type]].map((x) => (type === "fp4" ? Math.abs(x) : x)))].sort(
+    const sorted = [...new Set([...fourBitLevels[type]].map((x) => (type === "fp4" ? Math.abs(x) : x)))].sort(
       (a, b) => a - b,
     );
     const bounds = arrayIn(array);

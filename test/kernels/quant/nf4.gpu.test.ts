@@ -1,6 +1,7 @@
 import { expect, test } from "vitest";
 import { bfloat16, type DType, float16, float32, uint8 } from "../../../src/base/dtype.ts";
-import { type Code4Name, code4BlockSizes, code4Levels, dynamicCode } from "../../../src/kernels/nf4/levels.ts";
+import { type FourBitType, fourBitLevels } from "../../../src/base/four-bit.ts";
+import { code4BlockSizes, dynamicCode } from "../../../src/kernels/nf4/levels.ts";
 import {
   type Code4Data,
   dequantizeCode4,
@@ -16,7 +17,7 @@ const vectors = new Vectors("nf4-vectors.safetensors");
 describeGpu("4-bit codes", (device) => {
   const stream = device.stream;
 
-  function quantize(x: ReturnType<DType["array"]>, dtype: DType, blockSize: number, type: Code4Name) {
+  function quantize(x: ReturnType<DType["array"]>, dtype: DType, blockSize: number, type: FourBitType) {
     const count = x.length;
     const packed = output(device, uint8, Math.ceil(count / 2));
     const absmax = output(device, float32, Math.ceil(count / blockSize));
@@ -97,8 +98,8 @@ describeGpu("4-bit codes", (device) => {
   });
 
   /** What a value becomes: the level nearest to value / absmax, a tie going to the one below. */
-  function reference(values: Float64Array, blockSize: number, type: Code4Name): Float32Array {
-    const levels = code4Levels[type];
+  function reference(values: Float64Array, blockSize: number, type: FourBitType): Float32Array {
+    const levels = fourBitLevels[type];
     const out = new Float32Array(values.length);
     for (let start = 0; start < values.length; start += blockSize) {
       const block = values.subarray(start, start + blockSize);
@@ -122,7 +123,7 @@ describeGpu("4-bit codes", (device) => {
       const data = {
         packed: upload(device, packed),
         absmax: upload(device, absmax),
-        code: upload(device, code4Levels[type]),
+        code: upload(device, fourBitLevels[type]),
         blockSize,
       };
       const out = output(device, float32, count);

@@ -1,7 +1,8 @@
 import { type DType, float32, type HostArray } from "../../../src/base/dtype.ts";
+import { fourBitLevels } from "../../../src/base/four-bit.ts";
 import { ggmlType } from "../../../src/base/ggml.ts";
 import type { Device } from "../../../src/driver/device.ts";
-import { code4Levels, dynamicCode } from "../../../src/kernels/nf4/levels.ts";
+import { dynamicCode } from "../../../src/kernels/nf4/levels.ts";
 import { nestAbsmax, quantizeCode4 } from "../../../src/kernels/nf4/nf4.ts";
 import type { QuantFormat } from "../../../src/kernels/quant-matmul/formats.ts";
 import { dequantizeWeight, type QuantData } from "../../../src/kernels/quant-matmul/quant-matmul.ts";
@@ -38,7 +39,7 @@ function codes(device: Device, count: number, seed: number, o: { blockSize?: num
   const absmax = allocate(device, blockCount * 4);
   const x = upload(device, randomArray(float32, count, seed));
   quantizeCode4(device.stream, { packed, absmax, x, count, blockSize, dtype: float32, type: "nf4" });
-  const code = upload(device, code4Levels.nf4);
+  const code = upload(device, fourBitLevels.nf4);
   const plain = { kind: "code4", packed, code, blockSize, levelScale: { f16: 1.25, bf16: 1.5 } } as const;
   if (!nested) return { ...plain, absmax };
   const p = {
