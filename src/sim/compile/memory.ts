@@ -1,35 +1,15 @@
 import { localWindow, sharedWindow } from "../memory-map.ts";
 import type { Operand } from "../ptx/ast.ts";
-import type { PtxType } from "../ptx/types.ts";
-import type { Opcode } from "../wasm/opcodes.ts";
 import { packAccess } from "./access.ts";
 import { observeAccess, pushAddress, spaceOf } from "./addresses.ts";
+import { atomicEmitters } from "./atomics.ts";
 import type { Emitters } from "./emitters.ts";
-import { narrowHalf, widenHalf } from "./halves.ts";
-import { integerOp } from "./integers.ts";
 import { type LaneEmitter, predicate, u32, u64 } from "./lane.ts";
-import { canonicalize } from "./nan.ts";
-import { flush } from "./rounding.ts";
-
-function vectorLength(g: LaneEmitter): number {
-  const vector = g.instruction.modifiers.find((m) => /^v[248]$/.test(m));
-  return vector ? Number(vector.slice(1)) : 1;
-}
+import { loadOp, storeOp, vectorLength } from "./memory-ops.ts";
 
 function elements(g: LaneEmitter, operand: Operand, length: number): readonly Operand[] {
   const items = operand.kind === "vector" ? operand.items : [operand];
   return items.length === length ? items : g.unsupported(`${length} elements expected, ${items.length} found`);
-}
-
-/** Of the memory access itself; registers may be wider. */
-function loadOp(type: PtxType): Opcode {
-  if (type.value !== "i32" || type.bytes === 4) return `${type.value}_load`;
-  return `i32_load${8 * type.bytes}_${type.kind === "signed" ? "s" : "u"}` as Opcode;
-}
-
-function storeOp(type: PtxType): Opcode {
-  if (type.value !== "i32" || type.bytes === 4) return `${type.value}_store`;
-  return `i32_store${8 * type.bytes}` as Opcode;
 }
 
 /** Vectors of 32 bytes are aligned and checked like two of 16. */
@@ -65,144 +45,6 @@ function store(g: LaneEmitter): void {
       g.push(item, type).memory(storeOp(type), offset + i * type.bytes);
     });
   });
-}
-
-/** What an atomic operation leaves in memory, given the old value in a local; on the stack. */
-function atomicResult(g: LaneEmitter, name: string, type: PtxType, old: number, first: number): void {
-  const { c } = g;
-  const sign = type.kind === "signed" ? "s" : "u";
-  const value = () => g.push(g.operand(first), type);
-  switch (name) {
-    case "exch":
-      value();
-      return;
-    case "add":
-      addAtomically(g, type, old, first);
-      return;
-    case "and":
-    case "or":
-    case "xor":
-      c.get(old);
-      value().op(integerOp(type, name));
-      return;
-    case "min":
-    case "max":
-      if (type.kind === "float") g.unsupported();
-      c.get(old);
-      value().get(old);
-      value().op(integerOp(type, `${name === "min" ? "lt" : "gt"}_${sign}`), "select");
-      return;
-    case "inc":
-      // ((old >= b) ? 0 : old + 1)
-      c.i32(0).get(old).i32(1).op("i32_add").get(old);
-      value().op("i32_ge_u", "select");
-      return;
-    case "dec":
-      // ((old == 0 || old > b) ? b : old - 1)
-      value().get(old).i32(1).op("i32_sub").get(old).op("i32_eqz").get(old);
-      value().op("i32_gt_u", "i32_or", "select");
-      return;
-    case "cas":
-      // Values are compared as bits: cas exists for .b types only.
-      g.push(g.operand(first + 1), type)
-        .get(old)
-        .get(old);
-      value().op(integerOp(type, "eq"), "select");
-      return;
-    default:
-      g.unsupported();
-  }
-}
-
-/** Sums of f32 in global memory flush subnormals, in shared memory they do not. NaN of f64 passes as it is in global memory. */
-function addAtomically(g: LaneEmitter, type: PtxType, old: number, first: number): void {
-  const { c } = g;
-  const value = () => g.push(g.operand(first), type);
-  if (type.value === "f32") {
-    const flushed = spaceOf(g) === "shared" ? () => {} : () => flush(g);
-    c.get(old);
-    flushed();
-    value();
-    flushed();
-    c.op("f32_add");
-    flushed();
-    canonicalize(c);
-    return;
-  }
-  if (type.value === "f64") {
-    c.temp("f64", (added) =>
-      c.temp("f64", (sum) => {
-        value().tee(added).get(old).op("f64_add").set(sum);
-        if (spaceOf(g) === "shared") {
-          c.get(sum).get(old).get(added).get(added);
-          g.call("chooseNaN");
-          return;
-        }
-        // The operand's NaN before memory's; infinities that cancel give a new one.
-        c.get(sum).get(sum).op("f64_eq").block("if", "f64").get(sum).else();
-        c.get(added).get(added).op("f64_ne").block("if", "f64").get(added).else();
-        c.get(old).f64(0xfff8000000000000n).get(old).get(old).op("f64_ne", "select").end().end();
-      }),
-    );
-    return;
-  }
-  if (type.kind !== "float") {
-    c.get(old);
-    value().op(`${type.value}_add` as Opcode);
-    return;
-  }
-  const parts = type.bytes / 2;
-  c.temp("i32", (sum) => {
-    c.i32(0).set(sum);
-    for (let part = 0; part < parts; part++) {
-      const half = () => {
-        c.i32(16 * part)
-          .op("i32_shr_u")
-          .i32(0xffff)
-          .op("i32_and");
-        widenHalf(g, type);
-        c.op("f64_promote_f32");
-      };
-      c.get(old);
-      half();
-      g.push(g.operand(first), u32);
-      half();
-      g.call("oddAdd");
-      g.call("demoteOdd");
-      narrowHalf(g, type);
-      c.i32(16 * part)
-        .op("i32_shl")
-        .get(sum)
-        .op("i32_or")
-        .set(sum);
-    }
-    c.get(sum);
-  });
-}
-
-const atomicNames = new Set(["exch", "add", "and", "or", "xor", "min", "max", "inc", "dec", "cas"]);
-
-/** Lanes run one after another, so that reading, computing and writing are one step. */
-function atomic(hasResult: boolean): (g: LaneEmitter) => void {
-  return (g) => {
-    const { c } = g;
-    const type = g.type();
-    const name = g.instruction.modifiers.find((m) => atomicNames.has(m)) ?? g.unsupported();
-    if (vectorLength(g) !== 1) g.unsupported();
-    const at = hasResult ? 1 : 0;
-    const offset = pushAddress(g, at, spaceOf(g), type.bytes, "atomic");
-    c.temp("i32", (address) =>
-      c.temp(type.value, (old) => {
-        c.tee(address).memory(loadOp(type), offset).set(old);
-        c.get(address);
-        atomicResult(g, name, type, old, at + 1);
-        c.memory(storeOp(type), offset);
-        if (!hasResult) return;
-        c.get(old);
-        g.pop(g.operand(0), type);
-      }),
-    );
-  };
 }
 
 /**
@@ -314,8 +156,7 @@ export const memoryEmitters: Emitters = {
   ld: load,
   ldu: load,
   st: store,
-  atom: atomic(true),
-  red: atomic(false),
+  ...atomicEmitters,
   cp: copyAsync,
   cvta: convertAddress,
   isspacep: isSpace,

@@ -254,6 +254,9 @@ const sources = {
   normalBf16x2: packed(2, 16, (next) => normalIn(bf16, next)),
   normalE4m3x4: packed(4, 8, (next) => normalIn(e4m3, next)),
   normalE5m2x4: packed(4, 8, (next) => normalIn(e5m2, next)),
+  /** Halves near the least that there are, most of them subnormal. */
+  tinyF16x2: packed(2, 16, (next) => (BigInt(next.below(2)) << 15n) | BigInt(next.below(0x1000))),
+  zeroF32: drawn("f32", () => 0n),
   smallF32: drawn("f32", (next) => smallInteger(f32, next)),
   smallTf32: drawn("b32", (next) => smallInteger(f32, next)),
   smallF16x2: packed(2, 16, (next) => smallInteger(f16, next)),

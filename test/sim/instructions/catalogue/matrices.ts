@@ -82,6 +82,34 @@ const floatProducts = floatForms.flatMap(({ M, K, a, b, acc, capability }) => {
   ];
 });
 
+const m16n8k16 = "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32";
+const halfCounts = { a: 4, b: 2, c: 4, d: 4 };
+const moreHalves = [
+  snippet(
+    mmaCode(m16n8k16, halfCounts),
+    [...repeat<Source>("tinyF16x2", 4), ...repeat<Source>("normalF16x2", 2), ...repeat<Source>("zeroF32", 4)],
+    repeat<Result>("f32", 4),
+    {
+      name: `${m16n8k16} of subnormals`,
+      capability: 80,
+      bound: productBound({
+        layout: warpLayout({ M: 16, N: 8, K: 16 }, 16),
+        a: "f16",
+        b: "f16",
+        c: "f32",
+        d: "f32",
+        registers: halfCounts,
+      }),
+    },
+  ),
+  snippet(
+    `${mmaCode(m16n8k16, halfCounts).replace(list("o", 0, 4), list("i", 6, 4))} ${[0, 1, 2, 3].map((i) => `mov.f32 %o${i}, %i${6 + i};`).join(" ")}`,
+    [...repeat<Source>("smallF16x2", 6), ...repeat<Source>("smallF32", 4)],
+    repeat<Result>("f32", 4),
+    { name: `${m16n8k16} in place`, capability: 80 },
+  ),
+];
+
 const layouts = ["row", "col"].flatMap((a) => ["row", "col"].map((b) => [a, b] as const));
 
 const quarterProducts = layouts.flatMap(([aLayout, bLayout]) =>
@@ -376,6 +404,7 @@ const transposition = snippet("movmatrix.sync.aligned.m8n8.trans.b16 %o0, %i0;",
 
 export const matrixCases: readonly InstructionCase[] = [
   ...floatProducts,
+  ...moreHalves,
   ...quarterProducts,
   ...integerProducts,
   ...bitProducts,

@@ -47,6 +47,9 @@ const loads = [
   }),
   snippet("ld.u32 %o0, [%ai0];", ["u32"], "b32", { name: "ld.u32, generic" }),
   snippet("ld.global.u64 %o0, [%ai0];", ["u64"], "b64"),
+  snippet("add.u64 %x, %ai0, 4096; ld.global.u32 %o0, [%x+-4096];", ["u32"], "b32", {
+    name: "ld.global.u32 at a negative offset",
+  }),
   snippet("ld.global.nc.s32 %o0, [%ai0];", ["u32"], "b32"),
   ...["nc.v4.u32", "v4.u32", "nc.L1::no_allocate.v4.u32"].map((form) =>
     snippet(
@@ -331,6 +334,22 @@ const exchanges = [
   }),
 ];
 
+/** Generic addresses of global and of shared memory. */
+const genericSums = (["f32", "u64", "f64"] as const).flatMap((type) => {
+  const [memory, width] = type === "f32" ? (["m4", "f32"] as const) : (["m8", type === "u64" ? "b64" : "f64"] as const);
+  return [
+    snippet(`st.global.${width} [%ao1], %i0; atom.add.${type} %o0, [%ao1], %i1;`, [type, type], [width, memory], {
+      name: `atom.add.${type}, generic, in global memory`,
+    }),
+    snippet(
+      `${ownShared} st.shared.${width} [%x], %i0; cvta.shared.u64 %y, %x; atom.add.${type} %o0, [%y], %i1; ld.shared.${width} %o1, [%x];`,
+      [type, type],
+      [width, width],
+      { name: `atom.add.${type}, generic, in shared memory`, declarations: shared },
+    ),
+  ];
+});
+
 /** All threads of a block on one word: the total does not depend on their order. */
 const contended = (
   [
@@ -386,6 +405,18 @@ const copies = [
     { name: "cp.async.ca with a source size", ...on80 },
   ),
   snippet(
+    `${ownShared} st.shared.v2.u64 [%x], {%i0, %i0}; and.b64 %ai0, %ai0, -16; selp.b32 %t, 16, 0, %i1; cp.async.cg.shared.global [%x], [%ai0], 16, %t; ${finish} ld.shared.v2.u64 {%o0, %o1}, [%x];`,
+    ["u64", "pred"],
+    ["b64", "b64"],
+    { name: "cp.async.cg 16 or nothing", ...on80 },
+  ),
+  snippet(
+    `${ownShared} st.shared.u64 [%x], %i0; cp.async.ca.shared.global [%x], [%ai0], 8, %i1; ${finish} ld.shared.u64 %o0, [%x];`,
+    ["u64", "pred"],
+    "b64",
+    { name: "cp.async.ca with ignore-src", ...on80 },
+  ),
+  snippet(
     `${ownShared} cp.async.ca.shared.global.L2::128B [%x], [%ai0], 8; ${finish} ld.shared.u64 %o0, [%x];`,
     ["u64"],
     "b64",
@@ -414,6 +445,7 @@ export const memoryCases: readonly InstructionCase[] = [
   backAndForth,
   ...atomics,
   ...exchanges,
+  ...genericSums,
   ...contended,
   counted,
   ...copies,
