@@ -6,6 +6,7 @@ import { devicesCommand } from "./commands/devices.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { inspectCommand } from "./commands/inspect.ts";
+import { quantizeCommand } from "./commands/quantize.ts";
 import { simCommand } from "./commands/sim.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
 import { verifyCommand } from "./commands/verify.ts";
@@ -33,6 +34,7 @@ export function createProgram(): Command {
     .exitOverride();
   const groups: [string, Command[]][] = [
     ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
+    ["Convert:", [quantizeCommand()]],
     ["Look inside:", [inspectCommand(), tokenizeCommand(), verifyCommand()]],
     ["Work on kernels:", [simCommand()]],
     ["This machine:", [devicesCommand(), doctorCommand()]],

@@ -116,6 +116,19 @@ const architectures: Readonly<Record<string, GgufArchitecture>> = {
   },
 };
 
+/**
+ * The GGUF architecture that a `model_type` is written as, and its row. Throws UnsupportedError that lists the known ones; `file`
+ * is for messages.
+ */
+export function ggufArchitectureOf(modelType: string | undefined, file: string): [string, GgufArchitecture] {
+  const rows = [...Object.entries(architectures), ["llama", mistral], ["llama", mixtral]] as const;
+  const found = rows.find(([, row]) => row.modelType === modelType);
+  if (found) return [found[0], found[1]];
+  throw new UnsupportedError(
+    `${file}: a model of type "${modelType}" cannot be written as GGUF; known are ${rows.map(([, row]) => row.modelType).join(", ")}`,
+  );
+}
+
 /** Throws UnsupportedError that lists the known ones, FormatError when the file names none. */
 export function findGgufArchitecture(metadata: GgufMetadata): GgufArchitecture {
   const name = metadata.require("text", "general.architecture");

@@ -1,5 +1,5 @@
 import { UnsupportedError } from "../../base/errors.ts";
-import type { JsonObject } from "../json.ts";
+import { isJsonObject, type JsonObject } from "../json.ts";
 
 /** How byte-level BPE cuts text into words before it merges, and what comes with it, by the names in `tokenizer.ggml.pre`. */
 export interface PreTokenizer {
@@ -68,6 +68,40 @@ export function findPreTokenizer(wanted: string, file: string): PreTokenizer {
   throw new UnsupportedError(
     `${file}: pre-tokenizer "${wanted}" (tokenizer.ggml.pre) is not supported; known are ${[...byName.keys()].join(", ")}`,
   );
+}
+
+/**
+ * The name of a tokenizer.json's way to cut words; `model` decides between names that differ by `ignore_merges`. Throws
+ * UnsupportedError when it has none.
+ */
+export function preTokenizerName(preTokenizer: unknown, model: JsonObject, file: string): string {
+  const splits = JSON.stringify(splitsOf(preTokenizer));
+  const same = [...byName].filter(([, one]) => JSON.stringify(one.splits) === splits);
+  const found = same.find(([, one]) => Boolean(one.ignoreMerges) === Boolean(model.ignore_merges)) ?? same[0];
+  if (found) return found[0];
+  throw new UnsupportedError(`${file}: the way it cuts text into words (pre_tokenizer) has no name in GGUF`);
+}
+
+/** The expressions of a pre-tokenizer that ends in bytes; undefined where it does something else. */
+function splitsOf(preTokenizer: unknown): string[] | undefined {
+  if (!isJsonObject(preTokenizer)) return undefined;
+  switch (preTokenizer.type) {
+    case "Sequence": {
+      const parts = Array.isArray(preTokenizer.pretokenizers) ? preTokenizer.pretokenizers.map(splitsOf) : [undefined];
+      return parts.includes(undefined) ? undefined : parts.flatMap((part) => part!);
+    }
+    case "Split": {
+      const { pattern, behavior, invert } = preTokenizer;
+      const regex = isJsonObject(pattern) && typeof pattern.Regex === "string" ? pattern.Regex : undefined;
+      return regex !== undefined && behavior === "Isolated" && !invert ? [regex] : undefined;
+    }
+    case "Digits":
+      return preTokenizer.individual_digits ? ["\\p{N}"] : undefined;
+    case "ByteLevel":
+      return preTokenizer.use_regex === false ? [] : [gpt2Words];
+    default:
+      return undefined;
+  }
 }
 
 /** The `pre_tokenizer` of a tokenizer.json. */

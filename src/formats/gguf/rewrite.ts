@@ -14,6 +14,16 @@ export interface Rewrite {
  */
 export function deinterleaveRows(headDim: number, rowBytes: number): Rewrite {
   const half = headDim / 2;
+  return reorderRows(headDim, rowBytes, (row) => 2 * (row % half) + (row < half ? 0 : 1));
+}
+
+/** The reverse: rows of queries or keys as GGUF files of architecture `llama` hold them. */
+export function interleaveRows(headDim: number, rowBytes: number): Rewrite {
+  return reorderRows(headDim, rowBytes, (stored) => Math.floor(stored / 2) + (stored % 2) * (headDim / 2));
+}
+
+/** `from` says which row of a head comes to a place. */
+function reorderRows(headDim: number, rowBytes: number, from: (row: number) => number): Rewrite {
   const unitBytes = headDim * rowBytes;
   return {
     unitBytes,
@@ -21,9 +31,8 @@ export function deinterleaveRows(headDim: number, rowBytes: number): Rewrite {
       const out = new Uint8Array(units.length);
       for (let head = 0; head < units.length; head += unitBytes) {
         for (let row = 0; row < headDim; row++) {
-          const stored = 2 * (row % half) + (row < half ? 0 : 1);
-          const from = head + stored * rowBytes;
-          out.set(units.subarray(from, from + rowBytes), head + row * rowBytes);
+          const at = head + from(row) * rowBytes;
+          out.set(units.subarray(at, at + rowBytes), head + row * rowBytes);
         }
       }
       return out;

@@ -84,12 +84,7 @@ function scaled(attention: number | undefined, factor: number | undefined): numb
 
 /** The models that have divisors, by their scaling: Llama 3.1 and 3.3, then 3.2. */
 const llama3Factors = [8, 32];
-const llama3 = {
-  rope_type: "llama3",
-  low_freq_factor: 1,
-  high_freq_factor: 4,
-  original_max_position_embeddings: 8192,
-} as const;
+const llama3 = { lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 8192 } as const;
 
 /**
  * The scaling that divides frequency i by divisors[i]: Llama 3's by its name when it gives these numbers, else LongRoPE with the
@@ -97,16 +92,28 @@ const llama3 = {
  */
 function fromDivisors(divisors: readonly number[], { rotaryDim, theta }: RopeShape): JsonObject {
   for (const factor of llama3Factors) {
-    const expected = llama3Divisors(factor, rotaryDim, theta);
-    if (divisors.every((d, i) => Math.abs(d - expected[i]!) <= 1e-4 * expected[i]!)) return { ...llama3, factor };
+    const expected = llama3Divisors({ ...llama3, factor }, rotaryDim, theta);
+    if (!divisors.every((d, i) => Math.abs(d - expected[i]!) <= 1e-4 * expected[i]!)) continue;
+    return {
+      rope_type: "llama3",
+      factor,
+      low_freq_factor: llama3.lowFreqFactor,
+      high_freq_factor: llama3.highFreqFactor,
+      original_max_position_embeddings: llama3.originalMaxPositions,
+    };
   }
   if (divisors.every((d) => d === 1)) return { rope_type: "default" };
   return { rope_type: "longrope", short_factor: divisors, long_factor: divisors, factor: 1, attention_factor: 1 };
 }
 
-/** Llama 3.1's model code: long wavelengths by `factor`, short ones kept, smoothly in between. */
-function llama3Divisors(factor: number, rotaryDim: number, theta: number): number[] {
-  const { low_freq_factor: low, high_freq_factor: high, original_max_position_embeddings: context } = llama3;
+/** What Llama 3's scaling divides frequencies by. */
+export type Llama3Scaling = Readonly<
+  Record<"factor" | "lowFreqFactor" | "highFreqFactor" | "originalMaxPositions", number>
+>;
+
+/** Llama 3.1's model code: long wavelengths by `factor`, short ones kept, smoothly in between. One number per frequency. */
+export function llama3Divisors(scaling: Llama3Scaling, rotaryDim: number, theta: number): number[] {
+  const { factor, lowFreqFactor: low, highFreqFactor: high, originalMaxPositions: context } = scaling;
   return Array.from({ length: rotaryDim / 2 }, (_, i) => {
     const wavelength = 2 * Math.PI * theta ** ((2 * i) / rotaryDim);
     const smooth = Math.min(1, Math.max(0, (context / wavelength - low) / (high - low)));

@@ -4,7 +4,7 @@ import type { AddedToken } from "../tokenizer/library.ts";
 import type { GgufMetadata } from "./metadata.ts";
 
 /** `tokenizer.ggml.token_type`. */
-const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
+export const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, unused: 5, byte: 6 } as const;
 
 /** Eight times what the largest vocabularies have. */
 const maxTokens = 1 << 21;

@@ -12,12 +12,15 @@ import {
   stringTypeId,
 } from "./values.ts";
 
-/** A tensor to write: its elements or blocks, row-major. `data` may be a function, called once when its turn comes. */
+/**
+ * A tensor to write: its elements or blocks, row-major. `data` may be a function, called once when its turn comes, that gives them at
+ * once or piece by piece, so that a large model never is in memory whole.
+ */
 export interface GgufTensorToWrite {
   readonly name: string;
   readonly type: GgmlType;
   readonly shape: readonly number[];
-  readonly data: ArrayBufferView | (() => ArrayBufferView);
+  readonly data: ArrayBufferView | (() => ArrayBufferView | Iterable<ArrayBufferView>);
 }
 
 const version = 3;
@@ -42,12 +45,16 @@ export function writeGguf(
     for (const tensor of list) {
       const data = typeof tensor.data === "function" ? tensor.data() : tensor.data;
       const wanted = tensorBytes(tensor);
-      if (data.byteLength !== wanted) {
+      let given = 0;
+      for (const piece of ArrayBuffer.isView(data) ? [data] : data) {
+        given += piece.byteLength;
+        if (given <= wanted) writeAll(fd, new Uint8Array(piece.buffer, piece.byteOffset, piece.byteLength));
+      }
+      if (given !== wanted) {
         throw new ShapeError(
-          `writeGguf: "${tensor.name}" ${tensor.type.name} ${formatShape(tensor.shape)} needs ${wanted} bytes, got ${data.byteLength}`,
+          `writeGguf: "${tensor.name}" ${tensor.type.name} ${formatShape(tensor.shape)} needs ${wanted} bytes, got ${given}`,
         );
       }
-      writeAll(fd, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
       writeAll(fd, new Uint8Array(padded(wanted, alignment) - wanted));
     }
   });

@@ -1,0 +1,194 @@
+import { createHash } from "node:crypto";
+import { copyFileSync, cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { bfloat16 } from "../../../../src/base/dtype.ts";
+import { FormatError, UnsupportedError } from "../../../../src/base/errors.ts";
+import { ggmlType } from "../../../../src/base/ggml.ts";
+import { findGgufArchitecture } from "../../../../src/formats/gguf/architectures.ts";
+import { exportGguf } from "../../../../src/formats/gguf/export/export.ts";
+import { ggufPlace } from "../../../../src/formats/gguf/export/names.ts";
+import { ggufTensors } from "../../../../src/formats/gguf/export/tensors.ts";
+import { GgufFile } from "../../../../src/formats/gguf/file.ts";
+import { GgufMetadata } from "../../../../src/formats/gguf/metadata.ts";
+import { checkpointNames } from "../../../../src/formats/gguf/names.ts";
+import { findModelFiles } from "../../../../src/formats/model-files/model-files.ts";
+import { openCheckpoint } from "../../../../src/formats/safetensors/checkpoint.ts";
+import { writeCheckpoint } from "../../../../src/formats/safetensors/write.ts";
+import { Tokenizer } from "../../../../src/formats/tokenizer/tokenizer.ts";
+import { ropeFrequencies } from "../../../../src/nn/rope-frequencies.ts";
+import { modelMetadata } from "../../../support/gguf-metadata.ts";
+import { writeModelGguf } from "../../../support/gguf-model.ts";
+import { thrownBy } from "../../support.ts";
+
+const fixtures = join(import.meta.dirname, "../../../fixtures");
+const demo = join(fixtures, "../../models/demo");
+let scratch = "";
+beforeAll(() => {
+  scratch = mkdtempSync(join(tmpdir(), "llcuda-export-"));
+});
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** A golden checkpoint with a tokenizer beside it. */
+function withTokenizer(fixture: string, tokenizer: string): string {
+  const directory = join(scratch, `${fixture}-${tokenizer}`);
+  cpSync(join(fixtures, fixture), directory, { recursive: true });
+  for (const file of readdirSync(join(fixtures, tokenizer))) {
+    copyFileSync(join(fixtures, tokenizer, file), join(directory, file));
+  }
+  return directory;
+}
+
+describe("the demonstration model", () => {
+  test.each([
+    ["q4_0", "8111bf898661890e38d08d9787f3082d1d0e74bd75d99ecb26ed99e5a88cbada"],
+    ["q8_0", "459dcc31694c040f28b961cfa4d19bf21166bcb5a8a25067f43fc87b8c512645"],
+  ])("as %s has the bytes of gguf-py's file", (type, sha256) => {
+    const path = join(scratch, `demo.${type}.gguf`);
+    exportGguf(findModelFiles(demo), path, ggmlType(type));
+    using weights = findModelFiles(path).openWeights();
+    const hash = createHash("sha256");
+    for (const name of [...weights.tensors.keys()].sort()) hash.update(weights.read(name));
+    expect(hash.digest("hex")).toBe(sha256);
+  });
+
+  test("has the metadata of gguf-py's file", () => {
+    const path = join(scratch, "demo.gguf");
+    exportGguf(findModelFiles(demo), path, ggmlType("Q8_0"));
+    using ours = GgufFile.open(path);
+    using theirs = GgufFile.open(join(fixtures, "demo-chat.Q4_K_M.gguf"));
+    const differing = new Set(["general.name", "general.file_type"]);
+    for (const [key, value] of theirs.metadata.entries) {
+      if (!differing.has(key)) expect([key, ours.metadata.entries.get(key)]).toEqual([key, value]);
+    }
+    const names = ({ tensors }: GgufFile) => [...tensors.values()].map(({ name, shape }) => `${name} ${shape}`).sort();
+    expect(names(ours)).toEqual(names(theirs));
+  });
+});
+
+describe.each([
+  ["llama3-gqa-bf16", "tok-llama3"],
+  ["llama31-rope-scaling", "tok-llama3"],
+  ["mistral-sliding", "tok-llama2"],
+  ["qwen2-bias", "tok-qwen"],
+  ["qwen3-qknorm", "tok-qwen"],
+  ["gemma2", "tok-gemma"],
+  ["gemma3-text", "tok-gemma"],
+  ["phi3-fused", "tok-llama2"],
+])("%s with %s", (fixture, tokenizer) => {
+  test("comes back as it was", () => {
+    const directory = withTokenizer(fixture, tokenizer);
+    const path = join(scratch, `${fixture}.gguf`);
+    exportGguf(findModelFiles(directory), path, ggmlType("BF16"));
+    const [original, exported] = [findModelFiles(directory), findModelFiles(path)];
+    const numbers = (files: typeof original) => {
+      const { source: _, raw: __, padTokenId: ___, eosTokenIds, bosTokenId, rmsNormEps, ...rest } = files.readConfig();
+      const { rope, slidingRope } = rest;
+      const scaling = rope.type === "llama3" || rope.type === "longrope" ? undefined : { rope, slidingRope };
+      return { ...rest, rope: scaling, slidingRope: scaling, attentionScale: Math.fround(rest.attentionScale) };
+    };
+    expect(numbers(exported)).toEqual(numbers(original));
+    // GGUF keeps Llama 3's scaling as its divisors: its words come back for the published models, the frequencies for all.
+    const [want, got] = [original, exported].map((files) => {
+      const { rope, rotaryDim } = files.readConfig();
+      return ropeFrequencies(rope, rotaryDim).frequencies;
+    });
+    for (const [i, frequency] of want!.entries()) expect(got![i]! / frequency).toBeCloseTo(1, 6);
+    using before = original.openWeights();
+    using after = exported.openWeights();
+    expect([...after.tensors.keys()].sort()).toEqual([...before.tensors.keys()].sort());
+    for (const [name, { dtype }] of after.tensors) {
+      if (dtype === "BF16") expect(Buffer.compare(after.read(name), before.read(name))).toBe(0);
+    }
+    const text = "Hello, world! 1234 <|im_end|> é</s> 안녕";
+    const ids = (files: typeof original) => new Tokenizer(files.readTokenizer()).encode(text);
+    expect(ids(exported)).toEqual(ids(original));
+    expect([...exported.readTemplates().templates]).toEqual([...original.readTemplates().templates]);
+  });
+
+  test("has the tensors that llama.cpp's converter would write", () => {
+    const directory = withTokenizer(fixture, tokenizer);
+    const [ours, theirs] = [join(scratch, `${fixture}.ours.gguf`), join(scratch, `${fixture}.theirs.gguf`)];
+    exportGguf(findModelFiles(directory), ours, ggmlType("BF16"));
+    writeModelGguf(directory, theirs, { dtype: bfloat16 });
+    using a = GgufFile.open(ours);
+    using b = GgufFile.open(theirs);
+    const bytes = (file: GgufFile) =>
+      Object.fromEntries(
+        [...file.tensors.values()].sort().map(({ name, type, shape, byteOffset, byteLength }) => {
+          const data = new Uint8Array(byteLength);
+          file.readSync(data, byteOffset);
+          return [
+            name,
+            `${type.name} [${shape}] ${name === "rope_freqs.weight" ? "" : createHash("md5").update(data).digest("hex")}`,
+          ];
+        }),
+      );
+    expect(bytes(a)).toEqual(bytes(b));
+  });
+});
+
+describe("names", () => {
+  test.each(["llama", "qwen3moe", "gemma3", "phi3"])("of %s are the reverse of those that are read", (name) => {
+    const metadata = new GgufMetadata(
+      "test",
+      modelMetadata(name, { heads: 1, kvHeads: 1, headDim: 4, width: 4, experts: 4 }),
+    );
+    const architecture = findGgufArchitecture(metadata);
+    const names = Object.keys(architecture.layer).map((base) => `blk.3.${base}.weight`);
+    for (const tensor of [...names, "token_embd.weight", "output.weight", "blk.0.ffn_up_exps.weight"]) {
+      const isExperts = tensor.includes("_exps");
+      if (isExperts && !architecture.experts) continue;
+      const shape = isExperts ? [2, 3, 4] : [3, 4];
+      const info = { name: tensor, type: ggmlType("F32"), shape, file: "test", byteOffset: 0, byteLength: 48 };
+      for (const { name: named, part } of checkpointNames(info, architecture)) {
+        expect(ggufPlace(named, architecture)).toEqual(
+          part === undefined ? { name: tensor } : { name: tensor, expert: part },
+        );
+      }
+    }
+  });
+});
+
+describe("mixtures of experts", () => {
+  const architecture = findGgufArchitecture(
+    new GgufMetadata("test", modelMetadata("llama", { heads: 1, kvHeads: 1, headDim: 4, width: 32, experts: 3 })),
+  );
+  const expert = (e: number, rows = 2) => ({
+    name: `model.layers.0.block_sparse_moe.experts.${e}.w1.weight`,
+    dtype: "float32" as const,
+    shape: [rows, 32],
+    data: new Float32Array(rows * 32).fill(e + 1),
+  });
+  const tensorsOf = (experts: ReturnType<typeof expert>[], type = "F32") => {
+    const directory = mkdtempSync(join(scratch, "experts-"));
+    writeCheckpoint(directory, experts);
+    const weights = openCheckpoint(directory);
+    return ggufTensors(weights, { architecture, type: ggmlType(type), headDim: 4 });
+  };
+
+  test("become one tensor, in their order", () => {
+    const [tensor] = tensorsOf([expert(2), expert(0), expert(1)]);
+    expect(tensor).toMatchObject({ name: "blk.0.ffn_gate_exps.weight", shape: [3, 2, 32] });
+    const pieces = [...(tensor!.data as () => Iterable<Uint8Array>)()];
+    expect(pieces.length).toBe(3);
+    expect(pieces.map((piece) => new Float32Array(piece.buffer)[0])).toEqual([1, 2, 3]);
+  });
+
+  test("that are missing or differ are refused", () => {
+    expect(thrownBy(() => tensorsOf([expert(0), expert(2)]))).toBeInstanceOf(FormatError);
+    expect(thrownBy(() => tensorsOf([expert(0), expert(1, 3)]))?.message).toMatch(
+      /experts of blk.0.ffn_gate_exps.weight are/,
+    );
+  });
+});
+
+test("what cannot be written is refused by name", () => {
+  const quantized = findModelFiles(join(fixtures, "demo-chat.Q4_K_M.gguf"));
+  const path = join(scratch, "refused.gguf");
+  const error = thrownBy(() => exportGguf(quantized, path, ggmlType("Q8_0")));
+  expect(error).toBeInstanceOf(UnsupportedError);
+  expect(error!.message).toMatch(/tensor "model.embed_tokens.weight" is of type Q6_K, so it cannot be written as GGUF/);
+  expect(readdirSync(scratch)).not.toContain("refused.gguf");
+});
