@@ -204,6 +204,11 @@ export class SimDevice implements KernelHost {
   describeAddress(address: bigint): string {
     const offset = this.#offset(address);
     const nearest = offset === undefined ? undefined : this.arena.nearest(offset);
+    const pinned = offset === undefined ? this.#host.nearest(address) : undefined;
+    if (pinned) {
+      const distance = describeDistance(Number(address - pinned.begin), pinned.bytes);
+      return `is ${distance} the pinned host memory of ${pinned.bytes} bytes at 0x${pinned.begin.toString(16)}`;
+    }
     if (offset === undefined || !nearest) return "is in no memory of this device";
     return `is ${this.#describeOffset(offset).where}`;
   }

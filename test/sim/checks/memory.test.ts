@@ -57,6 +57,16 @@ describe("where buffers end", () => {
     expect(run(12)).toContain("reads 12 bytes at");
   });
 
+  test("pinned memory has an end, and none once it is freed", () => {
+    const pinned = device.allocatePinned(6);
+    const { devicePtr } = pinned;
+    expect(check(["ld.global.u8 %r0, [%out + 5];"], devicePtr, 1)).toBe("clean");
+    const behind = check(["ld.global.u8 %r0, [%out + 6];"], devicePtr, 1);
+    expect(behind).toMatch(/is just past the end of the pinned host memory of 6 bytes at 0x4[0-9a-f]+$/);
+    pinned.dispose();
+    expect(check(["ld.global.u8 %r0, [%out];"], devicePtr, 1)).toMatch(/is in no memory of this device$/);
+  });
+
   test("shared memory ends where the kernel says, not at a multiple of 16", () => {
     const run = (offset: number, dynamicBytes = 0) =>
       verdict(() =>
