@@ -1,5 +1,6 @@
 import type { LaunchShape } from "../../driver/api.ts";
 import { type CheckedMemory, KernelChecks } from "../check/kernel-checks.ts";
+import { SharedBounds } from "../check/shared-bounds.ts";
 import { accessBytes } from "../compile/access.ts";
 import type { CompiledKernel } from "../compile/kernel.ts";
 import { exited, localWindow, memoryMap, sharedWindow, waiting, warpSlots, windowBytes } from "../memory-map.ts";
@@ -326,7 +327,8 @@ export class KernelInstance {
 
   #sharedRange(address: number, bytes: number): string {
     const size = this.#host.memory.i32[(this.#base + memoryMap.sharedBytes) >>> 2]!;
-    return address % bytes === 0 ? `is outside of the block's ${size} bytes` : `is not a multiple of ${bytes}`;
+    const fault = address % bytes === 0 ? `is outside of the block's ${size} bytes` : `is not a multiple of ${bytes}`;
+    return `${fault}; it is ${this.#describeShared(address)}`;
   }
 
   #imports(): Readonly<Record<string, unknown>> {
@@ -382,7 +384,7 @@ export class KernelInstance {
     if (address % BigInt(bytes) !== 0n) {
       throw kernelFault(
         "CUDA_ERROR_MISALIGNED_ADDRESS",
-        `${where()}: address ${hexAddress} is not a multiple of ${bytes}`,
+        `${where()}: address ${hexAddress} is not a multiple of ${bytes}; it ${this.#describeAddress(address)}`,
       );
     }
     for (const [window, base, size] of [
@@ -398,8 +400,21 @@ export class KernelInstance {
     if (found !== undefined) return found;
     throw kernelFault(
       "CUDA_ERROR_ILLEGAL_ADDRESS",
-      `${where()}: address ${hexAddress} ${this.#host.describeAddress(address)}`,
+      `${where()}: address ${hexAddress} ${this.#describeAddress(address)}`,
     );
+  }
+
+  /** What lies nearest to a generic address. */
+  #describeAddress(address: bigint): string {
+    const within = (window: bigint) => address >= window && address < window + windowBytes;
+    if (within(sharedWindow)) return `is ${this.#describeShared(Number(address - sharedWindow))}`;
+    if (!within(localWindow)) return this.#host.describeAddress(address);
+    return `is byte ${address - localWindow} of the thread's ${this.kernel.entry.localBytes} bytes of local memory`;
+  }
+
+  #describeShared(address: number): string {
+    const dynamicBytes = this.#host.memory.i32[(this.#base + memoryMap.dynamicSharedBytes) >>> 2]!;
+    return new SharedBounds(this.kernel.sharedMemory, dynamicBytes).describe(address);
   }
 }
 

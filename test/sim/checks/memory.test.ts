@@ -108,6 +108,25 @@ describe("where buffers end", () => {
     expect(run("%r1+-4")).toMatch(/4 bytes before dynamic shared memory \(8 bytes\)$/);
   });
 
+  test("generic addresses of shared memory are its own", () => {
+    const run = (address: string) =>
+      verdict(() =>
+        launch(
+          kernel(
+            device,
+            [`mov.u64 %b, row; cvta.shared.u64 %b, %b; st.u32 [${address}], 1;`],
+            ".shared .align 4 .b8 row[20];",
+          ),
+          0n,
+          1,
+        ),
+      );
+    expect(run("%b+16")).toBe("clean");
+    expect(run("%b+20")).toMatch(/writes 4 bytes at shared address 20, just past the end of row \(20 bytes\)$/);
+    expect(run("%b+18")).toMatch(/is not a multiple of 4; it is 18 bytes into row \(20 bytes\)$/);
+    expect(run("%b+4096")).toMatch(/: address 0x10000001000 is 4076 bytes past the end of row \(20 bytes\)$/);
+  });
+
   test("local memory too", () => {
     const run = (offset: number) =>
       verdict(() =>

@@ -86,8 +86,15 @@ describe("the five planted bugs", () => {
     const found = run(load(4), { words: 64 });
     expect(found).toMatch(/^CUDA_ERROR_MISALIGNED_ADDRESS: bug block \(0,0,0\) thread \(1,0,0\), /);
     expect(found).toContain(line(2, "ld.global.v2.f32"));
-    expect(found).toMatch(/: address 0x[0-9a-f]+ is not a multiple of 8/);
+    expect(found).toMatch(
+      /: address 0x[0-9a-f]+ is not a multiple of 8; it is 4 bytes into the allocation of 256 bytes at 0x[0-9a-f]+ \(activations\)$/,
+    );
     expect(run(load(8), { words: 64 })).toBe("clean");
+    const shared = (offset: number) => ["mov.u32 %r0, tile;", `st.shared.v4.u32 [%r0 + ${offset}], {%t, %t, %t, %t};`];
+    expect(run(shared(8), { declarations: tile, threads: 1 })).toContain(
+      `${line(2, "st.shared.v4.u32")}: address 8 of shared memory is not a multiple of 16; it is 8 bytes into tile (256 bytes)`,
+    );
+    expect(run(shared(16), { declarations: tile, threads: 1 })).toBe("clean");
   });
 
   test("a divergent bar.sync", () => {
