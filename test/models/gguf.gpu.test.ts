@@ -29,17 +29,9 @@ describeGpu("a model from one GGUF file and nothing else", (device) => {
     expect(text).toBe("41 + 17 = 58");
   });
 
-  // Every architecture, converted as llama.cpp converts it. The references round their rotary frequencies to bfloat16.
-  test.each([
-    "llama3-gqa-bf16",
-    "llama31-rope-scaling",
-    "mistral-sliding",
-    "qwen2-bias",
-    "qwen3-qknorm",
-    "gemma2",
-    "gemma3-text",
-    "phi3-fused",
-  ])("%s gives the reference's logits", async (name) => {
+  // That each architecture comes back from GGUF as it was, test/formats/gguf/export says; this one has the most to undo.
+  test("gemma3-text gives the reference's logits", async () => {
+    const name = "gemma3-text";
     const path = join(scratch, `${name}.gguf`);
     writeModelGguf(join(fixtures, name), path, { dtype: bfloat16 });
     using model = await LanguageModel.fromPretrained(path, { device, dtype: "float32", rotaryDtype: "bfloat16" });
