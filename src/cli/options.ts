@@ -23,6 +23,7 @@ export interface SamplingFlags {
   readonly topK?: number;
   readonly topP?: number;
   readonly minP?: number;
+  readonly repetitionPenalty?: number;
   readonly seed?: bigint;
   readonly maxNewTokens?: number;
   readonly stop?: string[];
@@ -35,6 +36,7 @@ export function addSamplingOptions(command: Command): Command {
     .option("--top-k <count>", "keep this many most probable tokens; 0 keeps all", number)
     .option("--top-p <number>", "keep the most probable tokens up to this probability", number)
     .option("--min-p <number>", "keep tokens at least this fraction as probable as the best", number)
+    .option("--repetition-penalty <number>", "above 1 makes tokens that occurred less likely; 1 is off", number)
     .option("-s, --seed <number>", "makes sampling repeatable", wholeNumber)
     .optionsGroup("Where it ends:")
     .option("-n, --max-new-tokens <count>", "after this many tokens (default: when the context is full)", number)
@@ -44,8 +46,8 @@ export function addSamplingOptions(command: Command): Command {
 
 /** Throws ArgumentError for a value out of range, so that it shows before a model is loaded. */
 export function generateOptions(flags: SamplingFlags): GenerateOptions {
-  const { temperature, topK, topP, minP, seed, maxNewTokens, stop } = flags;
-  const options = { temperature, topK, topP, minP, seed, maxNewTokens, stop };
+  const { temperature, topK, topP, minP, repetitionPenalty, seed, maxNewTokens, stop } = flags;
+  const options = { temperature, topK, topP, minP, repetitionPenalty, seed, maxNewTokens, stop };
   checkGenerateOptions(options);
   return options;
 }

@@ -3,6 +3,7 @@ import { ptrAdd } from "../driver/api.ts";
 import type { Device } from "../driver/device.ts";
 import type { PinnedBuffer } from "../driver/pinned.ts";
 import type { Stream } from "../driver/stream.ts";
+import { seenWords } from "../kernels/sampling/repetition.ts";
 import type { CachePages } from "../nn/forward-context.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { noBlock } from "./block-manager.ts";
@@ -43,6 +44,9 @@ export class DecodeBatch implements Disposable {
   readonly topP: Tensor;
   readonly minP: Tensor;
   readonly seeds: Tensor;
+  /** float32 [B], and int32 [B, seenWords]: the tokens that it is for, as bits. */
+  readonly repetitionPenalty: Tensor;
+  readonly seen: Tensor;
   /** int32 [ringSteps, B] tokens, and one counter of finished steps, in mapped page-locked memory. */
   readonly ring: PinnedBuffer;
   /** int32 [1]: steps taken, on the device. */
@@ -51,12 +55,14 @@ export class DecodeBatch implements Disposable {
   readonly finishedSteps: Int32Array;
   /** Every row of the batch that started last takes the most probable token. */
   greedyOnly = false;
+  /** Some row of it has a repetition penalty. */
+  penalizes = false;
   readonly #stream: Stream;
   /** What `blockTable` holds; rows are copied from here, asynchronously. */
   readonly #tableMirror: PinnedBuffer;
 
-  constructor(device: Device, shape: { rows: number; maxBlocks: number; groups: number }) {
-    const { rows, maxBlocks, groups } = shape;
+  constructor(device: Device, shape: { rows: number; maxBlocks: number; groups: number; vocabSize: number }) {
+    const { rows, maxBlocks, groups, vocabSize } = shape;
     this.#stream = device.stream;
     this.#tableMirror = device.allocatePinned(groups * rows * maxBlocks * 4);
     this.rows = rows;
@@ -80,6 +86,8 @@ export class DecodeBatch implements Disposable {
     this.topP = floats();
     this.minP = floats();
     this.seeds = Tensor.zeros([rows], { dtype: int64, device });
+    this.repetitionPenalty = floats();
+    this.seen = Tensor.zeros([rows, seenWords(vocabSize)], { dtype: int32, device });
     this.step = Tensor.zeros([1], { dtype: int32, device });
     this.ring = device.allocatePinned((ringSteps * rows + 1) * 4);
     const words = new Int32Array(this.ring.buffer, 0, ringSteps * rows + 1);
@@ -88,11 +96,11 @@ export class DecodeBatch implements Disposable {
   }
 
   /**
-   * Places rows before their first draw: row i has seen `prompts[i]` tokens, kept in the cache blocks `sequences[i]`, and the
+   * Places rows before their first draw: row i has seen the tokens `prompts[i]`, kept in the cache blocks `sequences[i]`, and the
    * last one's hidden state is about to be sampled from; rows without a prompt stay out of use.
    */
   start(
-    prompts: readonly number[],
+    prompts: readonly (readonly number[])[],
     sequences: readonly SequenceBlocks[],
     sampling: readonly SamplingParameters[],
   ): void {
@@ -100,11 +108,11 @@ export class DecodeBatch implements Disposable {
       Int32Array.from({ length: this.rows }, (_, row) => (row < prompts.length ? value(row) : 0));
     write(
       this.positions,
-      perRow((row) => prompts[row]! - 1),
+      perRow((row) => prompts[row]!.length - 1),
     );
     write(
       this.contextLengths,
-      perRow((row) => prompts[row]!),
+      perRow((row) => prompts[row]!.length),
     );
     write(this.slots, new Int32Array(this.slots.size).fill(-1));
     write(this.draws, new Int32Array(this.rows));
@@ -112,6 +120,8 @@ export class DecodeBatch implements Disposable {
     write(this.step, new Int32Array(1));
     this.finishedSteps[0] = 0;
     this.greedyOnly = sampling.every((p) => p.temperature === 0);
+    this.penalizes = sampling.some((p) => (p.repetitionPenalty ?? 1) !== 1);
+    if (this.penalizes) write(this.seen, bitsOf(prompts, this.seen.shape as [number, number]));
     this.#setSampling(sampling);
     new Int32Array(this.#tableMirror.buffer, 0, this.blockTable.size).fill(noBlock);
     this.#stream.copyToDevice(this.blockTable.ptr, this.#tableMirror, 0, this.blockTable.sizeBytes);
@@ -148,6 +158,8 @@ export class DecodeBatch implements Disposable {
     write(this.topK, Int32Array.from(of((p) => p.topK)));
     write(this.topP, Float32Array.from(of((p) => p.topP)));
     write(this.minP, Float32Array.from(of((p) => p.minP)));
+    const penalties = Array.from({ length: this.rows }, (_, row) => parameters[row]?.repetitionPenalty ?? 1);
+    write(this.repetitionPenalty, Float32Array.from(penalties));
     const bits = Array.from({ length: this.rows }, (_, row) => BigInt.asIntN(64, parameters[row]?.seed ?? 0n));
     write(this.seeds, BigInt64Array.from(bits));
   }
@@ -170,6 +182,13 @@ export class DecodeBatch implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** For each row the set of its tokens: token v is bit v % 32 of word v / 32. */
+function bitsOf(rows: readonly (readonly number[])[], [count, words]: readonly [number, number]): Int32Array {
+  const bits = new Int32Array(count * words);
+  for (const [row, tokens] of rows.entries()) for (const v of tokens) bits[row * words + (v >> 5)]! |= 1 << (v & 31);
+  return bits;
 }
 
 /** Overwrites a device tensor with host values of the same length. */

@@ -2,6 +2,7 @@ import { ptrAdd } from "../driver/api.ts";
 import type { ExecutableGraph } from "../driver/graph.ts";
 import type { MemoryPool } from "../driver/memory.ts";
 import { advance } from "../kernels/sampling/advance.ts";
+import { penalizeRepetition } from "../kernels/sampling/repetition.ts";
 import { sample, samplingWorkspaceBytes } from "../kernels/sampling/sampling.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import type { ForwardContext } from "../nn/forward-context.ts";
@@ -19,6 +20,18 @@ export function sampleAndAdvance(network: CausalNetwork, batch: DecodeBatch, hid
     const { device, vocabSize } = network;
     const { rows } = batch;
     const logits = network.logits(hidden);
+    if (batch.penalizes) {
+      penalizeRepetition(device.stream, {
+        logits: logits.ptr,
+        seen: batch.seen.ptr,
+        tokens: batch.tokenIds.ptr,
+        steps: batch.draws.ptr,
+        penalties: batch.repetitionPenalty.ptr,
+        rows,
+        vocab: vocabSize,
+        dtype: logits.dtype,
+      });
+    }
     const workspace = Tensor.empty([samplingWorkspaceBytes(rows, vocabSize)], { dtype: "uint8", device });
     const tokens = Tensor.empty([rows], { dtype: "int32", device });
     sample(device.stream, {
@@ -77,7 +90,7 @@ function decodeStep(network: CausalNetwork, cache: KvCache, batch: DecodeBatch, 
 
 /**
  * Decode steps of one batch as CUDA graphs: one per power of two of context, since the context bounds the grid of
- * attention, and less sampling when every row is greedy. The first step of a kind runs as it is, which also loads what it needs; the second is captured.
+ * attention, with less sampling when every row is greedy and more when one has a repetition penalty. The first step of a kind runs as it is, which also loads what it needs; the second is captured.
  */
 export class DecodeSteps implements Disposable {
   readonly #network: CausalNetwork;
@@ -97,7 +110,7 @@ export class DecodeSteps implements Disposable {
   submit(context: number): void {
     const { device } = this.#network;
     const bound = contextBound(context);
-    const key = `${bound}${this.#batch.greedyOnly ? " greedy" : ""}`;
+    const key = `${bound}${this.#batch.greedyOnly ? " greedy" : ""}${this.#batch.penalizes ? " penalized" : ""}`;
     const known = this.#graphs.get(key);
     if (known === undefined) {
       decodeStep(this.#network, this.#cache(), this.#batch, bound);

@@ -80,9 +80,9 @@ export class Engine implements Disposable {
     const size = batchRows(rows);
     let entry = this.#batches.get(size);
     if (!entry) {
-      const { device, contextLength } = this.network;
+      const { device, contextLength, vocabSize } = this.network;
       const maxBlocks = Math.ceil((contextLength + ringSteps) / blockSize);
-      const batch = new DecodeBatch(device, { rows: size, maxBlocks, groups: this.#cache.groups.length });
+      const batch = new DecodeBatch(device, { rows: size, maxBlocks, groups: this.#cache.groups.length, vocabSize });
       entry = { batch, steps: new DecodeSteps(this.network, () => this.#cache.store, batch) };
       this.#batches.set(size, entry);
     }

@@ -28,12 +28,13 @@ export function checkGenerateOptions(options: GenerateOptions): void {
   samplingParameters(options);
 }
 
-/** transformers samples only where generation_config.json says so. */
+/** transformers samples only where generation_config.json says so; a penalty it applies to greedy decoding too. */
 export function samplingDefaults(config: GenerationConfig): SamplingOptions {
   return {
     temperature: config.doSample ? (config.temperature ?? 1) : 0,
     topK: config.topK,
     topP: config.topP,
     minP: config.minP,
+    repetitionPenalty: config.repetitionPenalty,
   };
 }

@@ -108,7 +108,7 @@ export class Wave implements Disposable {
       const hidden = padRows(last, this.#batch.rows);
       for (const row of this.#rows) this.#cache.grow(row.blocks, this.#position(row, 1) + decodeTokens);
       this.#batch.start(
-        this.#rows.map((row) => row.request.promptIds.length),
+        this.#rows.map((row) => row.request.promptIds),
         this.#rows.map((row) => row.blocks),
         this.#rows.map((row) => row.request.sampling),
       );

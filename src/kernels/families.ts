@@ -21,6 +21,7 @@ export * as reduce from "./reduce/reduce.ts";
 export * as rmsNorm from "./rms-norm/rms-norm.ts";
 export * as rope from "./rope/rope.ts";
 export * as advance from "./sampling/advance.ts";
+export * as repetition from "./sampling/repetition.ts";
 export * as sampling from "./sampling/sampling.ts";
 export * as softmax from "./softmax/softmax.ts";
 export * as topk from "./topk/topk.ts";

@@ -13,6 +13,7 @@ describe("samplingParameters", () => {
     [{ topP: 1.01 }, "topP"],
     [{ minP: -0.1 }, "minP"],
     [{ minP: Number.NaN }, "minP"],
+    [{ repetitionPenalty: 0 }, "repetitionPenalty"],
     [{ seed: 0.5 }, "seed"],
   ])("refuses %j by name", (options, name) => {
     expect(() => samplingParameters(options)).toThrow(ArgumentError);
@@ -21,7 +22,7 @@ describe("samplingParameters", () => {
 
   test("takes the caller's values, then the defaults, then what changes nothing", () => {
     const p = samplingParameters({ temperature: 0.5, seed: 7 }, { temperature: 1, topP: 0.9 });
-    expect(p).toEqual({ temperature: 0.5, topK: 0, topP: 0.9, minP: 0, seed: 7n });
+    expect(p).toEqual({ temperature: 0.5, topK: 0, topP: 0.9, minP: 0, repetitionPenalty: 1, seed: 7n });
   });
 
   test("keeps 64 bits of a seed, and draws one when there is none", () => {
