@@ -3,8 +3,9 @@ import { afterAll, describe, expect, test } from "vitest";
 import { SimProvider } from "../../src/sim/provider.ts";
 import { add, decode, type Exact, encode, formats, multiply, negate, type Rounding } from "./exact.ts";
 import { type InstructionCase, simple } from "./instructions/case.ts";
-import { operandsOf, registerBytes, rowCount, sourceRegister } from "./instructions/operands.ts";
+import { operandsOf, rowCount } from "./instructions/operands.ts";
 import { InstructionRunner } from "./instructions/runner.ts";
+import { registerBytes, sourceRegister } from "./instructions/sources.ts";
 
 const device = new SimProvider().open("sim:sm_89");
 const runner = new InstructionRunner(device);

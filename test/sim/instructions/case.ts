@@ -1,4 +1,4 @@
-import type { Source } from "./operands.ts";
+import type { Source } from "./sources.ts";
 
 /** How a result is taken from the kernel: a register's value, a predicate as 0 or 1, or bytes that the code stores itself. */
 export type Result = "b16" | "b32" | "b64" | "f32" | "f64" | "pred" | "m4" | "m8" | "m16";

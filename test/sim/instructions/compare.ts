@@ -1,6 +1,7 @@
 import type { InstructionCase } from "./case.ts";
 import { resultBytes } from "./kernel.ts";
-import { operandsOf, registerBytes, sourceRegister } from "./operands.ts";
+import { operandsOf } from "./operands.ts";
+import { registerBytes, sourceRegister } from "./sources.ts";
 
 function hex(bytes: Uint8Array, row: number, width: number): string {
   let text = "";

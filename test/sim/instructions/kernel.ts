@@ -1,5 +1,6 @@
 import type { InstructionCase, Result } from "./case.ts";
-import { registerBytes, rowCount, sourceRegister } from "./operands.ts";
+import { rowCount } from "./operands.ts";
+import { registerBytes, sourceRegister } from "./sources.ts";
 
 export function resultBytes(result: Result): number {
   return result === "pred" ? 4 : result.startsWith("m") ? Number(result.slice(1)) : registerBytes(result);

@@ -1,6 +1,6 @@
 /** Comparisons, selections and logic on predicates. */
 import { type InstructionCase, simple, snippet } from "../case.ts";
-import type { Source } from "../operands.ts";
+import type { Source } from "../sources.ts";
 
 const ordered = ["eq", "ne", "lt", "le", "gt", "ge"];
 const floatOperators = [...ordered, "equ", "neu", "ltu", "leu", "gtu", "geu", "num", "nan"];

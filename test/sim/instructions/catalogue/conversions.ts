@@ -1,6 +1,6 @@
 /** cvt between all types, in all modes. */
 import { type InstructionCase, type Result, simple, snippet } from "../case.ts";
-import type { Source } from "../operands.ts";
+import type { Source } from "../sources.ts";
 
 const integerTypes = [8, 16, 32, 64].flatMap((bits) => [`u${bits}`, `s${bits}`]);
 const roundings = ["rn", "rz", "rm", "rp"];

@@ -1,6 +1,6 @@
 /** Integer arithmetic, with extended precision, and the bit instructions. */
 import { type InstructionCase, simple, snippet } from "../case.ts";
-import type { Source } from "../operands.ts";
+import type { Source } from "../sources.ts";
 
 const widths = [16, 32, 64] as const;
 const both = ["u", "s"] as const;

@@ -1,6 +1,6 @@
 /** What lanes of a warp and threads of a block do together. */
 import { type InstructionCase, type Result, snippet } from "../case.ts";
-import type { Source } from "../operands.ts";
+import type { Source } from "../sources.ts";
 
 /** %v: a member mask that holds this lane, random and the same for all lanes that it names: one set of lanes, or the rest. */
 const halves =
