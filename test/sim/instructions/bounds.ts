@@ -56,8 +56,7 @@ export function elementwise({
 }: Elementwise): Bound {
   const read = readers[type];
   const small = smallestNormal[type];
-  const flush = (x: number): number =>
-    flushes && Math.abs(x) < small ? 0 * Math.sign(x) || (x < 0 || Object.is(x, -0) ? -0 : 0) : x;
+  const flush = (x: number): number => (flushes && Math.abs(x) < small ? (x < 0 || Object.is(x, -0) ? -0 : 0) : x);
   return {
     text,
     fault: (inputs, outputs, rows) => {
