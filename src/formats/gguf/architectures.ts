@@ -36,12 +36,8 @@ export const modelTensors: Readonly<Record<string, string>> = {
   output: "lm_head",
 };
 
-/** Tensors that are data of the rotation and go into the config. */
-export const rotaryTensors: ReadonlySet<string> = new Set([
-  "rope_freqs.weight",
-  "rope_factors_long.weight",
-  "rope_factors_short.weight",
-]);
+/** Tensors that are data of the rotation: they go into the config, or, in old files of each layer, follow from it. */
+export const rotaryTensor = /^(rope_freqs|rope_factors_long|rope_factors_short|blk\.\d+\.attn_rot_embd)\.weight$/;
 
 const dense: Readonly<Record<string, string>> = {
   attn_norm: "input_layernorm",

@@ -2,7 +2,7 @@ import { dtypeFromSafetensors } from "../../base/dtype.ts";
 import { ArgumentError, FormatError, UnsupportedError } from "../../base/errors.ts";
 import { formatShape } from "../../base/shape.ts";
 import { checkRange, type TensorInfo, type WeightSource } from "../weight-source.ts";
-import { findGgufArchitecture, type GgufArchitecture, rotaryTensors } from "./architectures.ts";
+import { findGgufArchitecture, type GgufArchitecture, rotaryTensor } from "./architectures.ts";
 import type { GgufTensor } from "./header.ts";
 import { readHeads } from "./heads.ts";
 import { checkpointNames } from "./names.ts";
@@ -28,7 +28,7 @@ export class GgufWeights implements WeightSource {
     const rewrites = new Map<TensorInfo, Rewrite>();
     let totalBytes = 0;
     for (const tensor of parts.tensors.values()) {
-      if (rotaryTensors.has(tensor.name)) continue;
+      if (rotaryTensor.test(tensor.name)) continue;
       for (const { name, part } of checkpointNames(tensor, architecture)) {
         const info = tensorInfo(tensor, name, part);
         const other = tensors.get(name);
