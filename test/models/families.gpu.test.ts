@@ -152,6 +152,20 @@ const cases: Readonly<Record<string, Case>> = {
     },
     stored: { headNorms: true },
   },
+  "Gemma 3 whose window spans the context": {
+    config: {
+      ...numbers,
+      model_type: "gemma3_text",
+      query_pre_attn_scalar: 32,
+      sliding_window: 256,
+      layer_types: ["sliding_attention", "sliding_attention", "full_attention"],
+    },
+    facts: {
+      ...{ ...llama, ...gemma, norms: gemmaNorms },
+      layers: [10_000, 10_000, 1e6].map((theta) => ({ window: all, frequencies: frequencies(theta) })),
+    },
+    stored: { headNorms: true },
+  },
   "Phi-4-mini: partial rotation, longrope beyond its original context, tied": {
     config: { ...phi, tie_word_embeddings: true },
     facts: phiFacts(longFactors),

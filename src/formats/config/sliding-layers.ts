@@ -1,7 +1,7 @@
 import { FormatError, UnsupportedError } from "../../base/errors.ts";
 import { describeJson } from "../json.ts";
 import type { Family, LayerType } from "./families.ts";
-import { count, type FieldSource, flag, nonNegativeInteger, readField, texts } from "./fields.ts";
+import { count, type FieldSource, flag, nonNegativeInteger, readField, requireField, texts } from "./fields.ts";
 
 /**
  * Which layers see a window only, and how long that is. `use_sliding_window: false` (Qwen) and a null window switch it
@@ -13,26 +13,21 @@ export function readSlidingLayers(
   layers: number,
   maxPositions: number,
 ): { layerTypes: readonly LayerType[]; slidingWindow: number | undefined } {
-  const slidingWindow = readWindow(source, family, maxPositions);
-  const layerTypes = (family.namesLayerTypes && readLayerTypes(source, layers)) || pattern(source, family, layers);
-  const slides = layerTypes.includes("sliding_attention");
-  if (slidingWindow === undefined) {
-    if (slides && family.namesLayerTypes && isSwitchedOff(source) && source.json.layer_types) {
+  const named = family.namesLayerTypes ? readLayerTypes(source, layers) : undefined;
+  if (!family.slides || isSwitchedOff(source)) {
+    if (named?.includes("sliding_attention")) {
       throw new FormatError(
         source.file,
         `${source.file}: ${source.prefix}layer_types has layers of type "sliding_attention", but sliding_window or use_sliding_window switches them off`,
       );
     }
-    return { layerTypes: layerTypes.map(() => "full_attention"), slidingWindow };
+    return { layerTypes: new Array(layers).fill("full_attention"), slidingWindow: undefined };
   }
-  return { layerTypes, slidingWindow: slides ? slidingWindow : undefined };
-}
-
-/** Undefined also for a window that no sequence outgrows: Phi-3's long models have one of twice their context. */
-function readWindow(source: FieldSource, family: Family, maxPositions: number): number | undefined {
-  if (!family.slides || isSwitchedOff(source)) return undefined;
-  const window = readField(source, "sliding_window", nonNegativeInteger, 0);
-  return window < maxPositions ? window : undefined;
+  const layerTypes = named ?? pattern(source, family.slides, layers);
+  const slides = layerTypes.includes("sliding_attention");
+  // A window that no sequence outgrows is none: Phi-3's long models have one of twice their context.
+  const window = requireField(source, "sliding_window", nonNegativeInteger);
+  return { layerTypes, slidingWindow: slides && window < maxPositions ? window : undefined };
 }
 
 /** Some configs write 0 for "none". */
@@ -43,11 +38,11 @@ function isSwitchedOff(source: FieldSource): boolean {
   );
 }
 
-function pattern(source: FieldSource, family: Family, layers: number): LayerType[] {
+function pattern(source: FieldSource, slides: NonNullable<Family["slides"]>, layers: number): LayerType[] {
   const maxWindowLayers = readField(source, "max_window_layers", nonNegativeInteger, layers);
   const period = readPeriod(source);
   return Array.from({ length: layers }, (_, layer) =>
-    family.slides?.(layer, { maxWindowLayers, period }) ? "sliding_attention" : "full_attention",
+    slides(layer, { maxWindowLayers, period }) ? "sliding_attention" : "full_attention",
   );
 }
 

@@ -81,6 +81,9 @@ describe("what a family assumes", () => {
     expect([layers(config), config.attentionScale, config.overflowsFloat16]).toEqual(["sssssfss", 1 / 16, true]);
     expect(config.rope).toEqual({ type: "default", theta: 1e6 });
     expect(config.slidingRope).toEqual({ type: "default", theta: 1e4 });
+    // A window that spans the context is none, but its layers keep their base.
+    const wide = read("gemma3_text", { sliding_window: 512, max_position_embeddings: 512 });
+    expect([layers(wide), wide.slidingWindow]).toEqual(["sssssf", undefined]);
     expect(layers(read("gemma3_text", { sliding_window_pattern: 2 }))).toBe("sfsfsf");
     expect(layers(read("gemma3_text", { _sliding_window_pattern: 3 }))).toBe("ssfssf");
   });
