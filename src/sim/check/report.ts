@@ -96,7 +96,7 @@ export class CheckReport {
     at: readonly { readonly thread: number; readonly instruction: Instruction; readonly counted: boolean }[],
   ): void {
     const first = at[0]!;
-    if (!isAligned(first.instruction)) return;
+    if (!isAligned(first.instruction) || at.every(({ instruction }) => instruction === first.instruction)) return;
     const scope = (a: { thread: number }, b: { thread: number }) => !first.counted || a.thread >>> 5 === b.thread >>> 5;
     for (const { thread, instruction, ...one } of at) {
       const other = at.find((o) => o.instruction !== instruction && scope(o, { thread, ...one }));

@@ -51,9 +51,9 @@ function column(cells: number): Column {
 }
 
 /**
- * The last write and the last two reads of every cell of a block's shared memory. A cell is as wide as the kernel's
- * narrowest access to shared memory, so that accesses cover whole cells. Of the reads one is the latest, and the other
- * of another warp where there is one: a write that races with any of many readers races with one of these.
+ * The last write and two reads of every cell of a block's shared memory. A cell is as wide as the kernel's narrowest access
+ * to shared memory, so that accesses cover whole cells. Of the reads one is the latest, and the other of another warp
+ * where there is one: where warps synchronize as a whole, a write that races with any reader races with one of these.
  */
 export class SharedShadow {
   readonly order: ThreadOrder;
