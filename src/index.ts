@@ -25,6 +25,7 @@ export type { FinishReason } from "./engine/request.ts";
 export type { SamplingOptions } from "./engine/sampling.ts";
 export type { GenerationResult } from "./engine/text-assembly.ts";
 export { type Verification, verifyCheckpoint, verifyModel } from "./engine/verify.ts";
+export type { ExpertChoices } from "./engine/verify-experts.ts";
 export type { ChatMessage } from "./formats/chat-template/chat-template.ts";
 export type { ModelConfig } from "./formats/config/model-config.ts";
 export type { ModelFiles } from "./formats/model-files/model-files.ts";

@@ -1,18 +1,10 @@
-import { existsSync } from "node:fs";
 import { type DTypeName, float32 } from "../base/dtype.ts";
-import { FileError, FormatError } from "../base/errors.ts";
-import { SafetensorsFile } from "../formats/safetensors/file.ts";
+import { FormatError, OutOfMemoryError } from "../base/errors.ts";
 import type { LanguageModel } from "./language-model.ts";
+import { compareLogits, readReference, verifyBounds } from "./reference-run.ts";
+import { type ExpertChoices, hasExperts, verifyWithChoices } from "./verify-experts.ts";
 
-/**
- * Bounds on the relative L2 error of logits against a float32 reference: some ten times what rounding weights, activations
- * and cache to the dtype gives for a few layers, and far below what a wrong formula gives.
- */
-export const verifyBounds: Readonly<Partial<Record<DTypeName, number>>> = {
-  float32: 1e-4,
-  float16: 5e-3,
-  bfloat16: 3e-2,
-};
+export { checkReference, verifyBounds } from "./reference-run.ts";
 
 export interface Verification {
   readonly passed: boolean;
@@ -33,29 +25,62 @@ export interface Verification {
   readonly smallestMargin: number | undefined;
   /** Whether that gap is too small for this run's error to decide every token, so that a greedy mismatch is no failure. */
   readonly greedyIsUndecided: boolean;
+  /** Of a mixture of experts that was compared with float32's choice of experts: what it would have chosen itself. */
+  readonly experts?: ExpertChoices;
+}
+
+/** What verifyCheckpoint asks a checkpoint to be loaded with; the rest is the caller's. */
+export interface VerifyLoadOptions {
+  readonly rotaryDtype?: DTypeName;
+  readonly dtype?: DTypeName;
 }
 
 /**
- * Loads a checkpoint and compares it with a reference run. A reference does not record how its rotary frequencies were
- * held: from_pretrained keeps them in float32, but a PyTorch model that was moved as a whole (`model.to(torch.bfloat16)`)
- * has them rounded to that dtype, even when it is moved back, and so is the scale of Gemma's embeddings. So when float32 frequencies miss the bound, the comparison is made
- * once more with frequencies rounded to the dtype that the checkpoint is stored in, and the result says which one it is.
+ * Loads a checkpoint and compares it with a reference run, in up to three ways.
+ *
+ * A reference does not record how its rotary frequencies were held: from_pretrained keeps them in float32, but a PyTorch
+ * model that was moved as a whole (`model.to(torch.bfloat16)`) has them rounded to that dtype, even when it is moved back,
+ * and so is the scale of Gemma's embeddings. So when float32 frequencies miss the bound, the comparison is made once more
+ * with frequencies rounded to the dtype that the checkpoint is stored in, and the result says which one it is.
+ *
+ * A mixture of experts in 16 bits may send a token whose experts are nearly equally probable to another one than the
+ * reference, which is no error and yet another result. So when both miss the bound, it is compared once more with the
+ * experts that a float32 run chooses (verify-experts.ts).
  */
 export async function verifyCheckpoint(
-  load: (options: { rotaryDtype?: DTypeName }) => Promise<LanguageModel>,
+  load: (options: VerifyLoadOptions) => Promise<LanguageModel>,
   expectedFile?: string,
 ): Promise<{ verification: Verification; device: string; dtype: DTypeName }> {
-  const attempt = async (rotaryDtype?: DTypeName) => {
-    using model = await load(rotaryDtype ? { rotaryDtype } : {});
+  const attempt = async (options: VerifyLoadOptions) => {
+    using model = await load(options);
     const verification = await verifyModel(model, expectedFile);
-    return { verification, device: model.device.name, dtype: model.network.dtype.name, stored: model.config.dtype };
+    const { network, config } = model;
+    const place = { device: model.device.name, dtype: network.dtype.name };
+    return { verification, ...place, stored: config.dtype, mixed: hasExperts(network) && network.dtype !== float32 };
   };
-  const { stored, ...exact } = await attempt();
-  if (exact.verification.passed || !stored || stored === float32) return exact;
-  const { stored: _, ...rounded } = await attempt(stored.name);
-  if (!rounded.verification.passed) return exact;
-  const relativeL2WithExactRotary = exact.verification.relativeL2;
-  return { ...rounded, verification: { ...rounded.verification, relativeL2WithExactRotary } };
+  const { stored, mixed, ...exact } = await attempt({});
+  if (exact.verification.passed) return exact;
+  const rotaryDtypes: VerifyLoadOptions[] = [{}];
+  if (stored && stored !== float32) {
+    const { stored: _, mixed: __, ...rounded } = await attempt({ rotaryDtype: stored.name });
+    const relativeL2WithExactRotary = exact.verification.relativeL2;
+    if (rounded.verification.passed) {
+      return { ...rounded, verification: { ...rounded.verification, relativeL2WithExactRotary } };
+    }
+    rotaryDtypes.push({ rotaryDtype: stored.name });
+  }
+  if (!mixed) return exact;
+  try {
+    for (const rotary of rotaryDtypes) {
+      if (!(await attempt({ ...rotary, dtype: "float32" })).verification.passed) continue;
+      const verification = await verifyWithChoices((options) => load({ ...rotary, ...options }), expectedFile);
+      return { ...exact, verification: { ...exact.verification, ...verification } };
+    }
+  } catch (error) {
+    // Too large for this device in float32: the comparison that was made stands.
+    if (!(error instanceof OutOfMemoryError)) throw error;
+  }
+  return exact;
 }
 
 /**
@@ -66,7 +91,7 @@ export async function verifyModel(
   model: LanguageModel,
   expectedFile: string = model.files.expectedFile,
 ): Promise<Verification> {
-  const expected = readExpected(expectedFile);
+  const expected = readReference(expectedFile);
   const tensor = await model.logits(expected.inputIds);
   const logits = tensor.toArray() as Float32Array;
   tensor.dispose();
@@ -97,73 +122,6 @@ export async function verifyModel(
     smallestMargin: expected.smallestMargin,
     greedyIsUndecided,
   };
-}
-
-interface Expected {
-  readonly file: string;
-  readonly inputIds: readonly number[];
-  readonly logits: Float32Array;
-  readonly greedyIds: readonly number[];
-  readonly smallestMargin: number | undefined;
-}
-
-/** Throws FileError or FormatError when `file` is missing or no sound safetensors file; it opens no device. */
-export function checkReference(file: string): void {
-  openReference(file).close();
-}
-
-function openReference(file: string): SafetensorsFile {
-  if (existsSync(file)) return SafetensorsFile.open(file);
-  throw new FileError(
-    file,
-    `${file}: there is no such file; verify needs one with input_ids, logits and greedy_ids of a reference run`,
-  );
-}
-
-function readExpected(file: string): Expected {
-  using expected = openReference(file);
-  const read = (name: string, dtype: string) => {
-    const info = expected.tensors.get(name);
-    if (info?.dtype !== dtype) {
-      throw new FormatError(
-        file,
-        `${file}: verify needs a tensor "${name}" of type ${dtype}, found ${info?.dtype ?? "none"}`,
-      );
-    }
-    // A copy: tensors need not lie at multiples of four bytes.
-    return expected.read(name).slice().buffer;
-  };
-  const margin = Number(expected.metadata.min_top1_margin);
-  return {
-    file,
-    inputIds: Array.from(new Int32Array(read("input_ids", "I32"))),
-    logits: new Float32Array(read("logits", "F32")),
-    greedyIds: Array.from(new Int32Array(read("greedy_ids", "I32"))),
-    smallestMargin: Number.isFinite(margin) ? margin : undefined,
-  };
-}
-
-function compareLogits(got: Float32Array, want: Float32Array, vocab: number) {
-  let squaredError = 0;
-  let squared = 0;
-  let largestDifference = 0;
-  let agreeing = 0;
-  const rows = want.length / vocab;
-  for (let row = 0; row < rows; row++) {
-    let bestGot = row * vocab;
-    let bestWant = row * vocab;
-    for (let i = row * vocab; i < (row + 1) * vocab; i++) {
-      const difference = got[i]! - want[i]!;
-      squaredError += difference * difference;
-      squared += want[i]! * want[i]!;
-      // Math.max gives NaN for NaN, so that one wrong number cannot hide.
-      largestDifference = Math.max(largestDifference, Math.abs(difference));
-      if (got[i]! > got[bestGot]!) bestGot = i;
-      if (want[i]! > want[bestWant]!) bestWant = i;
-    }
-    if (bestGot === bestWant) agreeing++;
-  }
-  return { relativeL2: Math.sqrt(squaredError / squared), largestDifference, top1Agreement: agreeing / rows };
 }
 
 async function continueGreedily(model: LanguageModel, promptIds: readonly number[], count: number): Promise<number[]> {

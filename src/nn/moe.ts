@@ -56,6 +56,8 @@ export class MixtureOfExperts extends Module implements FeedForward {
   /** [E, C, F]. */
   down: Tensor;
   readonly config: MixtureConfig;
+  /** Sees the router's logits [T, E] float32 of a pass before experts are chosen, and may overwrite them: to compare runs. */
+  onRouterLogits: ((logits: Tensor) => void) | undefined;
 
   /** Throws ShapeError when the three do not belong together, or with fewer experts than a token goes to. */
   constructor(router: Tensor, gateUp: Tensor, down: Tensor, config: MixtureConfig) {
@@ -158,6 +160,7 @@ export class MixtureOfExperts extends Module implements FeedForward {
       cols: hiddenSize,
       dtype,
     });
+    this.onRouterLogits?.(logits);
     const ids = empty([tokens, chosen], "int32");
     const weights = empty([tokens, chosen], "float32");
     const order = empty([slots], "int32");

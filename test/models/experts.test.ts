@@ -1,8 +1,10 @@
 import { describe, expect, test } from "vitest";
 import { openDevice, registerDevices } from "../../src/driver/open.ts";
 import { LanguageModel } from "../../src/engine/language-model.ts";
-import { verifyModel } from "../../src/engine/verify.ts";
+import { verifyCheckpoint, verifyModel } from "../../src/engine/verify.ts";
+import { writeSafetensors } from "../../src/formats/safetensors/write.ts";
 import { SimProvider } from "../../src/sim/provider.ts";
+import { random } from "../support/numerics.ts";
 import { type Values, Variant } from "./variant.ts";
 
 registerDevices(new SimProvider());
@@ -111,6 +113,70 @@ describe("a mixture of equal experts is the dense model", () => {
     using variant = new Variant("mistral-sliding", mixtral(experts, 2), rewrite);
     using model = await load(variant);
     expect(await verifyModel(model)).toMatchObject({ passed: true, greedyMatched: 16 });
+  });
+});
+
+describe("verifying 16 bits where experts are nearly equally probable", () => {
+  /** A fifth of the router's weights: probabilities are then nearly even, so that every chosen expert counts. */
+  const even = (tensors: readonly Values[]) =>
+    tensors.map((t) => (t.name.endsWith("gate.weight") ? { ...t, data: t.data.map((w) => w / 5) } : t));
+
+  /** A reference run as float32 gives it: a long prompt, so that some choices are close. */
+  async function reference(variant: Variant): Promise<string> {
+    using model = await load(variant, { rotaryDtype: "float32" });
+    const draw = random(4);
+    const ids = Array.from({ length: 150 }, () => Math.floor(160 * draw()));
+    const greedy = [...ids];
+    for (let n = 0; n < 3; n++) {
+      using tensor = await model.logits(greedy);
+      const last = (tensor.toArray() as Float32Array).slice(-160);
+      greedy.push(last.indexOf(Math.max(...last)));
+    }
+    using tensor = await model.logits(ids);
+    const file = `${variant.directory}/close.safetensors`;
+    writeSafetensors(file, [
+      { name: "input_ids", dtype: "int32", shape: [ids.length], data: Int32Array.from(ids) },
+      { name: "greedy_ids", dtype: "int32", shape: [greedy.length], data: Int32Array.from(greedy) },
+      { name: "logits", dtype: "float32", shape: tensor.shape, data: tensor.toArray() as Float32Array },
+    ]);
+    return file;
+  }
+  const verify = (variant: Variant, file: string, options: object) =>
+    verifyCheckpoint((wanted) => load(variant, { rotaryDtype: "float32", ...options, ...wanted }), file);
+
+  test("compares with float32's choices, and says how many differ", async () => {
+    using variant = new Variant("mixtral-5x3", {}, even);
+    const file = await reference(variant);
+    const { verification, dtype } = await verify(variant, file, { dtype: "bfloat16" });
+    expect(dtype).toBe("bfloat16");
+    expect(verification.passed).toBe(true);
+    const { choices, different, relativeL2 } = verification.experts!;
+    expect(choices).toBe(2 * 153);
+    expect(different).toBeGreaterThan(0);
+    expect(different).toBeLessThan(choices / 20);
+    expect(relativeL2).toBeLessThan(3e-2);
+    // Where no choice is close, nothing of this is needed.
+    using clear = new Variant("mixtral-5x3", {});
+    const plain = await verify(clear, `${clear.directory}/expected.safetensors`, { dtype: "bfloat16" });
+    expect([plain.verification.passed, plain.verification.experts]).toEqual([true, undefined]);
+  });
+
+  test("a run whose float32 is right and whose 16 bits are wrong fails all the same", async () => {
+    using variant = new Variant("mixtral-5x3", {}, even);
+    using broken = new Variant("mixtral-5x3", {}, (tensors) =>
+      even(tensors).map((t) =>
+        t.name.endsWith("experts.1.w2.weight") ? { ...t, data: t.data.map((w) => 1.2 * w) } : t,
+      ),
+    );
+    const file = await reference(variant);
+    const { verification } = await verifyCheckpoint(
+      ({ dtype, ...wanted }) =>
+        load(dtype === "float32" ? variant : broken, { rotaryDtype: "float32", dtype: dtype ?? "bfloat16", ...wanted }),
+      file,
+    );
+    expect(verification.passed).toBe(false);
+    expect(verification.experts).toBeDefined();
+    expect(verification.relativeL2).toBeGreaterThan(3e-2);
   });
 });
 

@@ -1,5 +1,6 @@
 import { Command } from "commander";
 import type { Verification } from "../../engine/verify.ts";
+import type { ExpertChoices } from "../../engine/verify-experts.ts";
 import { exitCodes, interruptible } from "../errors.ts";
 import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
 
@@ -34,6 +35,11 @@ async function run(name: string, flags: Flags): Promise<void> {
   if (!v.passed) process.exitCode = exitCodes.failed;
 }
 
+/** What compares with float32's choice of experts says so: its errors are those of the same experts. */
+function describeExperts({ choices, different, relativeL2 }: ExpertChoices): string {
+  return `as a float32 run chooses them: ${choices - different} of ${choices} choices are the same in this dtype, whose router logits err by ${relativeL2.toExponential(2)}`;
+}
+
 function describe(title: string, v: Verification): string {
   const undecided = v.greedyIsUndecided ? " (the reference's own margin is below this run's error)" : "";
   const rotary =
@@ -47,6 +53,7 @@ function describe(title: string, v: Verification): string {
     `  top-1 agreement     ${(100 * v.top1Agreement).toFixed(1)} %`,
     `  greedy tokens       ${v.greedyMatched} of ${v.greedyTokens}${undecided}`,
     `  rotary frequencies  ${rotary}`,
+    ...(v.experts ? [`  experts             ${describeExperts(v.experts)}`] : []),
     v.passed ? "passed" : "FAILED",
   ];
   return `${lines.join("\n")}\n`;
