@@ -36,6 +36,16 @@ function launch(on: Device, fn: ReturnType<typeof load>, pointer: bigint, thread
 
 const store = "st.global.u32 [%a], %v; ret;";
 
+test("brx.idx goes where the list of targets says, with a guard and for each lane", () => {
+  const out = run(
+    `and.b32 %w, %t, 3; setp.lt.u32 %p, %t, 24; mov.b32 %v, 7; ts: .branchtargets ZERO, ONE, ONE, THREE;
+@%p brx.idx %w, ts; bra END; ZERO: mov.b32 %v, 100; bra END; ONE: mov.b32 %v, 101; bra END; THREE: mov.b32 %v, 103;
+END: st.global.u32 [%a], %v; ret;`,
+    32,
+  );
+  expect([...out.subarray(0, 5), out[23], out[24], out[31]]).toEqual([100, 101, 101, 103, 100, 103, 7, 7]);
+});
+
 describe("lanes together", () => {
   test("lanes diverge, meet at a shuffle, and read each other", () => {
     const out = run(

@@ -1,4 +1,5 @@
 import type { Entry, Instruction, Operand, PtxModule, Register, Statement, StateSpace, Variable } from "./ast.ts";
+import { branchByIndex } from "./branch-index.ts";
 import { PtxError } from "./error.ts";
 import { type Token, tokenize } from "./lexer.ts";
 import { floatBits, integerValue } from "./literals.ts";
@@ -42,6 +43,8 @@ class Parser {
   readonly #files = new Map<number, string>();
   readonly #variables: Variable[] = [];
   readonly #entries: Entry[] = [];
+  /** What `.branchtargets` lists, by the label in front of it. */
+  readonly #branchTargets = new Map<string, readonly Operand[]>();
   #version = "";
   #target = "";
 
@@ -177,11 +180,27 @@ class Parser {
       else if (token.kind === "dotted") this.#directive(body, scope);
       else if (token.kind === "word" && this.#tokens[this.#at + 1]?.text === ":") {
         this.#at += 2;
-        body.statements.push({ label: scope.declareLabel(token.text) });
+        const label = scope.declareLabel(token.text);
+        if (this.#accept(".branchtargets")) this.#branchTargets.set(label, this.#labelList(scope));
+        else body.statements.push({ label });
       } else if (!this.#accept(";")) {
-        body.statements.push({ instruction: this.#instruction(scope) });
+        const instruction = this.#instruction(scope);
+        if (instruction.name === "brx") {
+          const [index, table] = instruction.operands;
+          const targets = table?.kind === "label" ? this.#branchTargets.get(table.name) : undefined;
+          if (!index || !targets) this.#fail("brx.idx needs an index and a list of .branchtargets above it", token);
+          body.statements.push(...branchByIndex(instruction, index, targets, body.registers));
+        } else body.statements.push({ instruction });
       }
     }
+  }
+
+  #labelList(scope: Scope): Operand[] {
+    const labels: Operand[] = [];
+    do labels.push(this.#label(scope));
+    while (this.#accept(","));
+    this.#expect(";");
+    return labels;
   }
 
   #directive(body: Body, scope: Scope): void {
@@ -303,8 +322,8 @@ class Parser {
     }
     const operands: Operand[] = [];
     if (!this.#accept(";")) {
-      const isBranch = opcode.text === "bra";
-      do operands.push(isBranch ? this.#label(scope) : this.#operand(scope));
+      const isLabel = () => opcode.text === "bra" || (opcode.text === "brx" && operands.length === 1);
+      do operands.push(isLabel() ? this.#label(scope) : this.#operand(scope));
       while (this.#accept(","));
       this.#expect(";");
     }
