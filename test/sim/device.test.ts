@@ -36,6 +36,68 @@ function launch(on: Device, fn: ReturnType<typeof load>, pointer: bigint, thread
 
 const store = "st.global.u32 [%a], %v; ret;";
 
+describe("functions", () => {
+  const module = (kernel: string) => `.version 7.0
+.target sm_60
+.address_size 64
+.func (.param .b32 result) twice(.param .b32 number);
+.func (.param .b32 result) power(.param .b32 base, .param .b32 exponent)
+{
+.reg .b32 %x, %n, %v; .reg .pred %p;
+ld.param.u32 %x, [base]; ld.param.u32 %n, [exponent]; mov.u32 %v, 1;
+$LOOP: setp.eq.u32 %p, %n, 0; @%p bra $END; mul.lo.u32 %v, %v, %x; sub.u32 %n, %n, 1;
+setp.gt.u32 %p, %v, 1000; @%p st.param.b32 [result+0], 1000; @%p ret;
+bra $LOOP;
+$END: st.param.b32 [result+0], %v; ret;
+}
+.func (.reg .u32 %r) add3(.reg .u32 %a, .reg .u32 %b) { add.u32 %a, %a, %b; add.u32 %r, %a, 3; ret; }
+.func (.param .b32 result) twice(.param .b32 number)
+{
+.reg .b32 %x; .param .b32 base; .param .b32 exponent; .param .b32 out;
+ld.param.u32 %x, [number]; st.param.b32 [base], %x; st.param.b32 [exponent], 2;
+call.uni (out), power, (base, exponent);
+ld.param.u32 %x, [out]; st.param.b32 [result], %x; ret;
+}
+.visible .entry k(.param .u64 out)
+{
+.reg .b64 %out, %a; .reg .b32 %t, %v, %w; .reg .pred %p;
+ld.param.u64 %out, [out]; mov.u32 %t, %tid.x; mad.wide.u32 %a, %t, 4, %out;
+${kernel}
+st.global.u32 [%a], %v; ret;
+}
+`;
+  const results = (kernel: string): number[] => {
+    const fn = device.loadModule(new TextEncoder().encode(module(kernel)), "test/functions").getFunction("k");
+    using out = device.allocate(4 * 32);
+    using pinned = device.allocatePinned(4 * 32);
+    launch(device, fn, out.ptr, 32);
+    device.stream.copyToHost(pinned, 0, out.ptr, 4 * 32);
+    return [...new Int32Array(pinned.buffer.slice(0))];
+  };
+  const call = (name: string) =>
+    `{ .param .b32 p0; .param .b32 p1; .param .b32 r; st.param.b32 [p0+0], %t; st.param.b32 [p1+0], 3;
+call.uni (r), ${name}, (p0${name === "power" ? ", p1" : ""}); ld.param.b32 %v, [r+0]; }`;
+  const lanes = Array.from({ length: 32 }, (_, t) => t);
+
+  test("each call has variables and labels of its own, and lanes return where they may", () => {
+    expect(
+      results(`${call("power")} mov.u32 %w, %v; ${call("power")} sub.u32 %v, %v, %w; add.u32 %v, %v, %t;`),
+    ).toEqual(lanes);
+    expect(results(call("power"))).toEqual(lanes.map((t) => Math.min(1000, t ** 3)));
+  });
+
+  test("functions call functions, and parameters in registers are copied", () => {
+    expect(results(call("twice"))).toEqual(lanes.map((t) => t * t));
+    const guarded =
+      "mov.u32 %v, 5; mov.u32 %w, 10; setp.lt.u32 %p, %t, 4; @%p call (%v), add3, (%t, %w); add.u32 %v, %v, %t;";
+    expect(results(guarded)).toEqual(lanes.map((t) => (t < 4 ? t + 13 + t : 5 + t)));
+  });
+
+  test("what has no body is refused by name", () => {
+    expect(() => results("call vprintf, (%v);")).toThrow(/PTX line \d+: the module has no body of vprintf/);
+  });
+});
+
 test("brx.idx goes where the list of targets says, with a guard and for each lane", () => {
   const out = run(
     `and.b32 %w, %t, 3; setp.lt.u32 %p, %t, 24; mov.b32 %v, 7; ts: .branchtargets ZERO, ONE, ONE, THREE;

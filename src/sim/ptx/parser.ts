@@ -1,6 +1,7 @@
 import type { Entry, Instruction, Operand, PtxModule, Register, Statement, StateSpace, Variable } from "./ast.ts";
 import { branchByIndex } from "./branch-index.ts";
 import { PtxError } from "./error.ts";
+import { behindParentheses, findFunctions } from "./functions.ts";
 import { type Token, tokenize } from "./lexer.ts";
 import { floatBits, integerValue } from "./literals.ts";
 import { Scope } from "./scope.ts";
@@ -45,12 +46,18 @@ class Parser {
   readonly #entries: Entry[] = [];
   /** What `.branchtargets` lists, by the label in front of it. */
   readonly #branchTargets = new Map<string, readonly Operand[]>();
+  readonly #functions: ReadonlyMap<string, number>;
+  /** Functions whose bodies are being read, from the outermost call. */
+  readonly #calls: string[] = [];
+  /** Where `ret` goes inside of a function. */
+  #returnTo: string | undefined;
   #version = "";
   #target = "";
 
   constructor(text: string, name: string) {
     this.#name = name;
     this.#tokens = tokenize(text, name);
+    this.#functions = findFunctions(this.#tokens);
   }
 
   parse(): PtxModule {
@@ -93,6 +100,9 @@ class Parser {
       case ".entry":
         this.#entry();
         return;
+      case ".func":
+        this.#skipFunction();
+        return;
       case ";":
         return;
     }
@@ -124,6 +134,109 @@ class Parser {
     const index = Number(this.#next().text);
     this.#files.set(index, this.#next().text.slice(1, -1));
     while (this.#accept(",")) this.#next();
+  }
+
+  /** Functions are read where they are called. */
+  #skipFunction(): void {
+    while (this.#peek().text !== "{" && this.#peek().text !== ";") {
+      if (this.#next().kind === "end") return;
+    }
+    let depth = 0;
+    do {
+      const { text, kind } = this.#next();
+      if (text === "{") depth++;
+      else if (text === "}") depth--;
+      if (kind === "end") return;
+    } while (depth > 0);
+  }
+
+  /**
+   * A call, behind its name: the function's body takes its place. Parameters in `.param` space are the caller's own
+   * variables by another name; those in registers are copied.
+   */
+  #call(body: Body, scope: Scope, { guard, ...instruction }: Instruction): void {
+    const here = this.#peek();
+    const list = (): Operand[] => {
+      const operands: Operand[] = [];
+      if (!this.#accept("(")) return operands;
+      while (!this.#accept(")")) {
+        operands.push(this.#primary(scope));
+        this.#accept(",");
+      }
+      return operands;
+    };
+    const results = list();
+    if (results.length > 0) this.#expect(",");
+    const { text: name } = this.#next();
+    const values = this.#accept(",") ? list() : [];
+    this.#expect(";");
+    const begin = this.#functions.get(name);
+    if (begin === undefined)
+      this.#fail(`the module has no body of ${name}, and other functions cannot be called`, here);
+    if (this.#calls.includes(name)) this.#fail(`${name} calls itself, which is not supported`, here);
+
+    const after = `return@${body.statements.length}`;
+    const push = (
+      name: string,
+      modifiers: string[],
+      operands: Operand[],
+      of: Instruction["guard"] = undefined,
+    ): void => {
+      body.statements.push({ instruction: { ...instruction, name, modifiers, operands, guard: of } });
+    };
+    const skipped = `skip@${body.statements.length}`;
+    if (guard) push("bra", [], [{ kind: "label", name: skipped }], { ...guard, negated: !guard.negated });
+    const [returnAt, returnTo] = [this.#at, this.#returnTo];
+    const functionScope = new Scope(this.#globals, true);
+    const copy = (to: Operand & { kind: "register" }, from: Operand): void => {
+      push("mov", [to.register.type], [to, from]);
+    };
+    this.#at = begin;
+    const formalResults = this.#formals(body, functionScope, results);
+    this.#next();
+    const formalValues = this.#formals(body, functionScope, values);
+    formalValues.forEach((to, i) => {
+      if (to) copy(to, values[i]!);
+    });
+    while (!this.#accept("{")) if (this.#next().kind === "end") this.#fail(`${name} has no body`, here);
+    this.#calls.push(name);
+    this.#returnTo = after;
+    this.#block(body, functionScope);
+    this.#calls.pop();
+    [this.#at, this.#returnTo] = [returnAt, returnTo];
+    body.statements.push({ label: after });
+    formalResults.forEach((from, i) => {
+      const to = results[i]!;
+      if (from && to.kind === "register") copy(to, from);
+    });
+    if (guard) body.statements.push({ label: skipped });
+  }
+
+  /** Declares a function's parameters: `.param` ones as the variables given, others as registers, which are returned. */
+  #formals(body: Body, scope: Scope, given: readonly Operand[]): ((Operand & { kind: "register" }) | undefined)[] {
+    if (this.#peek().text !== "(") return [];
+    const end = behindParentheses(this.#tokens, this.#at);
+    this.#next();
+    const formals: ((Operand & { kind: "register" }) | undefined)[] = [];
+    while (this.#at < end - 1) {
+      const token = this.#next();
+      const actual = given[formals.length];
+      if (!actual) this.#fail("a call has too few operands", token);
+      if (token.text === ".reg") {
+        const type = this.#next().text.slice(1);
+        const { text: name } = this.#next();
+        this.#register(body, scope, name, type);
+        formals.push({ kind: "register", register: body.registers.at(-1)! });
+      } else {
+        const [variable] = this.#declaration("param", new Extent());
+        if (actual.kind !== "symbol") this.#fail("a call needs a variable of .param space here", token);
+        scope.add(variable!.name, { variable: actual.variable });
+        formals.push(undefined);
+      }
+      this.#accept(",");
+    }
+    this.#at = end;
+    return formals;
   }
 
   #entry(): void {
@@ -185,7 +298,11 @@ class Parser {
         else body.statements.push({ label });
       } else if (!this.#accept(";")) {
         const instruction = this.#instruction(scope);
-        if (instruction.name === "brx") {
+        if (instruction.name === "call") this.#call(body, scope, instruction);
+        else if (instruction.name === "ret" && this.#returnTo !== undefined) {
+          const back = { ...instruction, name: "bra", operands: [{ kind: "label" as const, name: this.#returnTo }] };
+          body.statements.push({ instruction: back });
+        } else if (instruction.name === "brx") {
           const [index, table] = instruction.operands;
           const targets = table?.kind === "label" ? this.#branchTargets.get(table.name) : undefined;
           if (!index || !targets) this.#fail("brx.idx needs an index and a list of .branchtargets above it", token);
@@ -217,8 +334,10 @@ class Parser {
       this.#source = line === 0 && this.#source ? { ...this.#source, near: true } : { file, line };
     } else if (name === "pragma") {
       while (!this.#accept(";")) this.#next();
-    } else if (name === "shared" || name === "local") {
-      for (const variable of this.#declarations(name, body[name])) scope.add(variable.name, { variable });
+    } else if (name === "shared" || name === "local" || name === "param") {
+      // What is passed to functions lies in the frame.
+      const space = name === "param" ? "local" : name;
+      for (const variable of this.#declarations(space, body[space])) scope.add(variable.name, { variable });
     } else this.#fail(`${token.text} is not supported inside a kernel`, token);
   }
 
@@ -321,13 +440,25 @@ class Parser {
       modifiers.push(modifier);
     }
     const operands: Operand[] = [];
-    if (!this.#accept(";")) {
+    const text = [opcode.text, ...modifiers].join(".");
+    if (opcode.text !== "call" && !this.#accept(";")) {
       const isLabel = () => opcode.text === "bra" || (opcode.text === "brx" && operands.length === 1);
       do operands.push(isLabel() ? this.#label(scope) : this.#operand(scope));
       while (this.#accept(","));
       this.#expect(";");
     }
-    const text = [opcode.text, ...modifiers].join(".");
+    // Parameters of functions lie in the frame: see #directive.
+    const isPassed = operands.some(
+      (operand) =>
+        operand.kind === "address" &&
+        operand.base &&
+        "variable" in operand.base &&
+        operand.base.variable.space === "local",
+    );
+    if (isPassed)
+      modifiers.forEach((m, i) => {
+        if (m.split("::", 1)[0] === "param") modifiers[i] = "local";
+      });
     return { text, name: opcode.text, modifiers, guard, operands, line: first.line, source: this.#source };
   }
 

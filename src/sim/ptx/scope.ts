@@ -9,12 +9,15 @@ export class Scope {
   readonly #children: { count: number };
   /** Distinguishes the labels of nested scopes: each instance of an inlined `asm` block declares its own. */
   readonly #suffix: string;
+  /** Distinguishes what a function's body declares, of which each call makes a copy. */
+  readonly #copy: string;
 
-  constructor(parent: Scope | undefined) {
+  constructor(parent: Scope | undefined, isFunction = false) {
     this.#parent = parent;
     this.#children = parent ? parent.#children : { count: 0 };
     const nested = parent !== undefined && parent.#parent !== undefined;
-    this.#suffix = nested ? `@${++this.#children.count}` : "";
+    this.#suffix = nested || isFunction ? `@${++this.#children.count}` : "";
+    this.#copy = isFunction ? this.#suffix : parent ? parent.#copy : "";
   }
 
   add(name: string, declared: Declared): void {
@@ -29,8 +32,8 @@ export class Scope {
     return this.labelName(name);
   }
 
-  /** Labels that compilers make (`$L…`) are unique in the module; others belong to their scope. */
+  /** Labels that compilers make (`$L…`) are unique in their function; others belong to their scope. */
   labelName(name: string): string {
-    return name.startsWith("$") ? name : name + this.#suffix;
+    return name + (name.startsWith("$") ? this.#copy : this.#suffix);
   }
 }
