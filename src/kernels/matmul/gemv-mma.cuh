@@ -103,11 +103,12 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
   float* partial = reinterpret_cast<float*>(shared + WARPS * STAGES * ITEM_BYTES);
 
   const int piece = lane % PIECES;
+  const auto first_of = [&](int round) { return (round * WARPS + warp) * SPAN; };
   const auto copy_w = [&](int stage, Item item) {
-    if (item.tile >= tiles) return;
+    const int first = first_of(item.round);
+    if (item.tile >= tiles || first >= p.k) return;
     const scalar_t* weight = work.at(item.tile).b;
     const int column0 = work.column(item.tile) * columns;
-    const int first = (item.round * WARPS + warp) * SPAN;
     const shared_address dst = to_shared(ring + stage * ITEM_BYTES);
 #pragma unroll
     for (int i = 0; i < TILE; i += ROWS_AT_ONCE) {
@@ -118,9 +119,9 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
     }
   };
   const auto copy_x = [&](int stage, Item item) {
-    if (item.tile >= tiles) return;
+    const int first = first_of(item.round);
+    if (item.tile >= tiles || first >= p.k) return;
     const Problem now = work.at(item.tile);
-    const int first = (item.round * WARPS + warp) * SPAN;
     const shared_address dst = to_shared(ring + stage * ITEM_BYTES + W_BYTES);
 #pragma unroll
     for (int i = 0; i < 8 * NB; i += ROWS_AT_ONCE) {
@@ -166,8 +167,11 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
       wait_copies<STAGES - 1>();
       __syncwarp();
       const unsigned char* item = ring + stage * ITEM_BYTES;
+      // Where K ends inside a round, the warps behind its end have copied nothing.
+      const int steps = first_of(round) < p.k ? STEPS : 0;
 #pragma unroll
       for (int i = 0; i < STEPS; i++) {
+        if (i >= steps) break;
         uint4 x[NB];
 #pragma unroll
         for (int b = 0; b < NB; b++) x[b] = load_16(item + W_BYTES + place(8 * b + g, 4 * i + t));
