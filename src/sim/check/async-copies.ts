@@ -1,46 +1,60 @@
-/** Cells of shared memory, `first` up to but not including `end`. */
-export interface CellRange {
-  readonly first: number;
-  readonly end: number;
-}
-
+/** What one thread has under way: copies in the order they began, the last `open` of them in no group yet. */
 interface ThreadCopies {
-  /** Since the thread's last commit. */
-  open: CellRange[];
-  /** Committed groups, the oldest first. */
-  readonly groups: CellRange[][];
+  /** Cells of shared memory that a copy writes: from the first up to but not including the end. */
+  readonly firsts: number[];
+  readonly ends: number[];
+  /** How many copies each committed group has, the oldest first. */
+  readonly groups: number[];
+  open: number;
 }
 
 /** The `cp.async` copies of a block's threads that nobody has waited for yet. */
 export class AsyncCopies {
-  readonly #threads = new Map<number, ThreadCopies>();
+  /** By thread. */
+  readonly #threads: ThreadCopies[] = [];
+  readonly #arrived: (first: number, end: number) => void;
 
-  add(thread: number, range: CellRange): void {
-    const copies = this.#threads.get(thread);
-    if (copies) copies.open.push(range);
-    else this.#threads.set(thread, { open: [range], groups: [] });
+  /** `arrived` is told of the cells of each copy that was waited for. */
+  constructor(arrived: (first: number, end: number) => void) {
+    this.#arrived = arrived;
   }
 
+  add(thread: number, first: number, end: number): void {
+    const copies = this.#of(thread);
+    copies.firsts.push(first);
+    copies.ends.push(end);
+    copies.open++;
+  }
+
+  /** A group may be empty, and counts. */
   commit(thread: number): void {
-    const copies = this.#threads.get(thread);
-    // A group may be empty, and counts.
-    if (copies) {
-      copies.groups.push(copies.open);
-      copies.open = [];
-    } else this.#threads.set(thread, { open: [], groups: [[]] });
+    const copies = this.#of(thread);
+    copies.groups.push(copies.open);
+    copies.open = 0;
   }
 
-  /** The thread waits until no more than its `newest` latest groups are under way: takes out what has then arrived. */
-  wait(thread: number, newest: number): CellRange[] {
-    const groups = this.#threads.get(thread)?.groups;
-    if (!groups || groups.length <= newest) return [];
-    return groups.splice(0, groups.length - newest).flat();
+  /** The thread waits until no more than its `newest` latest groups are under way. */
+  wait(thread: number, newest: number): void {
+    const { firsts, ends, groups } = this.#of(thread);
+    let count = 0;
+    while (groups.length > newest) count += groups.shift()!;
+    for (let i = 0; i < count; i++) this.#arrived(firsts[i]!, ends[i]!);
+    firsts.splice(0, count);
+    ends.splice(0, count);
   }
 
-  /** Takes out everything: the block has ended. */
-  clear(): CellRange[] {
-    const left = [...this.#threads.values()].flatMap(({ open, groups }) => [...open, ...groups.flat()]);
-    this.#threads.clear();
-    return left;
+  /** Forgets what nobody waited for: the block has ended. `lost` is told of its cells. */
+  clear(lost: (first: number, end: number) => void): void {
+    for (const copies of this.#threads) {
+      if (!copies) continue; // a thread that has copied nothing
+      const { firsts, ends, groups } = copies;
+      for (let i = 0; i < firsts.length; i++) lost(firsts[i]!, ends[i]!);
+      firsts.length = ends.length = groups.length = copies.open = 0;
+    }
+  }
+
+  #of(thread: number): ThreadCopies {
+    this.#threads[thread] ??= { firsts: [], ends: [], groups: [], open: 0 };
+    return this.#threads[thread];
   }
 }

@@ -37,6 +37,8 @@ export class KernelChecks implements KernelWatch {
   readonly #shared: SharedShadow;
   readonly #report: CheckReport;
   readonly #cellShift: number;
+  /** By number of the collective instruction: lanes wait for each other there, which `activemask` does not make them do. */
+  readonly #synchronizing: readonly boolean[];
   readonly #localBytes: number;
   readonly #frameBytes: number;
   #bounds: SharedBounds;
@@ -55,6 +57,7 @@ export class KernelChecks implements KernelWatch {
     this.#bounds = new SharedBounds(kernel.sharedMemory, 0);
     this.#report = new CheckReport(kernel, memory.describe);
     this.#cellShift = 31 - Math.clz32(narrowestSharedAccess(kernel));
+    this.#synchronizing = kernel.collectives.map(({ instruction }) => instruction.modifiers.includes("sync"));
     this.#localBytes = kernel.entry.localBytes;
     this.#frameBytes = (this.#localBytes + 15) & ~15;
   }
@@ -99,8 +102,7 @@ export class KernelChecks implements KernelWatch {
 
   meet(number: number, lanes: number): void {
     this.settle();
-    if (!this.#kernel.collectives[number]!.instruction.modifiers.includes("sync")) return;
-    this.#shared.order.meet({ warp: this.#warp, lanes, live: this.#live(this.#warp) });
+    if (this.#synchronizing[number]) this.#shared.order.meet(this.#warp, lanes, this.#live(this.#warp));
   }
 
   /** What lanes have read together they have read before any goes on. What they write is no more visible than by `st`. */

@@ -57,7 +57,7 @@ function column(cells: number): Column {
  */
 export class SharedShadow {
   readonly order: ThreadOrder;
-  readonly #copies = new AsyncCopies();
+  readonly #copies = new AsyncCopies((first, end) => this.#written.time.fill(this.order.now, first, end));
   #shift = 0;
   #written = column(0);
   #read = column(0);
@@ -84,7 +84,7 @@ export class SharedShadow {
 
   beginBlock(): void {
     this.#doubt = undefined;
-    for (const { first, end } of this.#copies.clear()) this.#written.time.fill(0, first, end);
+    this.#copies.clear((first, end) => this.#written.time.fill(0, first, end));
     this.order.beginBlock();
   }
 
@@ -159,8 +159,9 @@ export class SharedShadow {
   copy(offset: number, bytes: number, thread: number, site: number): SharedFault | undefined {
     const { order } = this;
     const { time, who } = this.#written;
-    const range = { first: offset >>> this.#shift, end: (offset + bytes) >>> this.#shift };
-    for (let cell = range.first; cell < range.end; cell++) {
+    const first = offset >>> this.#shift;
+    const end = (offset + bytes) >>> this.#shift;
+    for (let cell = first; cell < end; cell++) {
       const race = this.#unorderedRead(cell, thread);
       if (race) return race;
       if (time[cell] === underWay || !order.ordered(who[cell]! & threadMask, time[cell]!, thread))
@@ -168,7 +169,7 @@ export class SharedShadow {
       time[cell] = underWay;
       who[cell] = (site << siteShift) | thread;
     }
-    this.#copies.add(thread, range);
+    this.#copies.add(thread, first, end);
     return undefined;
   }
 
@@ -178,7 +179,7 @@ export class SharedShadow {
 
   /** From here on the thread itself sees them; others do when they have synchronized with it. */
   waitForCopies(thread: number, newest: number): void {
-    for (const { first, end } of this.#copies.wait(thread, newest)) this.#written.time.fill(this.order.now, first, end);
+    this.#copies.wait(thread, newest);
   }
 
   /** Keeps what the write in doubt is about to overwrite; `memory` is the block's. */
@@ -208,12 +209,15 @@ export class SharedShadow {
   }
 
   #unorderedRead(cell: number, thread: number): SharedFault | undefined {
-    for (const { time, who } of [this.#read, this.#readBefore]) {
-      const when = time[cell]!;
-      if (when < this.order.begin || this.order.ordered(who[cell]! & threadMask, when, thread)) continue;
-      return this.#race(cell, { thread: who[cell]! & threadMask, site: who[cell]! >>> siteShift, kind: "reads" });
-    }
-    return undefined;
+    return this.#unordered(this.#read, cell, thread) ?? this.#unordered(this.#readBefore, cell, thread);
+  }
+
+  #unordered({ time, who }: Column, cell: number, thread: number): SharedFault | undefined {
+    const when = time[cell]!;
+    if (when < this.order.begin) return undefined;
+    const reader = who[cell]! & threadMask;
+    if (this.order.ordered(reader, when, thread)) return undefined;
+    return this.#race(cell, { thread: reader, site: who[cell]! >>> siteShift, kind: "reads" });
   }
 
   #writer(cell: number): CellAccess {

@@ -54,7 +54,8 @@ export class ThreadOrder {
     return time < this.#warps[warp]! || time < this.#lanes[thread * lanesPerWarp + (before & 31)]!;
   }
 
-  meet({ warp, lanes, live }: WarpLanes): void {
+  /** Lanes of a warp do a collective instruction, of those that have not exited. */
+  meet(warp: number, lanes: number, live: number): void {
     const time = ++this.now;
     if (lanes === live) this.#warps[warp] = time;
     else this.#joinLanes(warp, lanes, time);
