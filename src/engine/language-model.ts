@@ -7,6 +7,9 @@ import type { GenerationConfig } from "../formats/config/generation-config.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
 import type { ModelFiles } from "../formats/model-files/model-files.ts";
 import { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
+import { type CheckpointExportOptions, exportCheckpoint } from "../models/export/checkpoint.ts";
+import { formatOf } from "../models/export/formats.ts";
+import type { ExportSummary } from "../models/export/summary.ts";
 import { findModel } from "../models/find-model.ts";
 import { type LoadOptions, loadNetwork } from "../models/load-network.ts";
 import type { CausalNetwork } from "../models/network.ts";
@@ -30,6 +33,11 @@ export interface FromPretrainedOptions extends LoadOptions {
   readonly device?: Device | string | undefined;
   /** A tokenizer that is loaded already; by default the model's own, read when it is first needed. */
   readonly tokenizer?: PretrainedTokenizer | undefined;
+}
+
+export interface SavePretrainedOptions extends Omit<CheckpointExportOptions, "format" | "loaded"> {
+  /** By default what the model is in: NF4 of the kind that its files have, else the dtype that it computes in. */
+  readonly format?: CheckpointExportOptions["format"] | undefined;
 }
 
 /** A causal language model, ready to generate: network, tokenizer, configs and engine. Dispose it to free its memory. */
@@ -133,6 +141,18 @@ export class LanguageModel implements Disposable {
   /** Logits [T, V] of every position of a sequence, for evaluation; dispose them. */
   logits(ids: readonly number[]): Promise<Tensor> {
     return this.engine.logits(ids);
+  }
+
+  /**
+   * Writes the model as a folder that `fromPretrained` here and in transformers loads (NF4: with bitsandbytes): config, weights
+   * in the architecture's own names, tokenizer and chat template. Weights are those that the network holds now. The folder is
+   * there whole or not at all, and a model that is there already stays unless `force` is given.
+   * Throws ArgumentError, FileError, UnsupportedError.
+   */
+  savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<ExportSummary> {
+    const { files, device, network } = this;
+    const format = options.format ?? formatOf(this.config, network.dtype);
+    return exportCheckpoint(files, directory, () => device, { ...options, format, loaded: network.loaded });
   }
 
   #answer(

@@ -30,6 +30,13 @@ export function writeAll(fd: number, bytes: Uint8Array): void {
   }
 }
 
+/** The same from a position of the file on. */
+export function writeAt(fd: number, bytes: Uint8Array, position: number): void {
+  for (let done = 0; done < bytes.length; ) {
+    done += writeSync(fd, bytes, done, Math.min(bytes.length - done, 1 << 30), position + done);
+  }
+}
+
 /** Runs an action that writes to `path` and turns the system's errors into FileError; others pass. */
 export function systemErrors(path: string, action: () => void): void {
   try {

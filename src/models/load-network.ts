@@ -14,6 +14,7 @@ import { findArchitecture } from "./architectures.ts";
 import { Decoder } from "./decoder.ts";
 import { reportLeftOver } from "./left-over.ts";
 import { checkLoadable } from "./loadable.ts";
+import { LoadedParameters } from "./loaded-parameters.ts";
 import type { CausalNetwork } from "./network.ts";
 
 export interface LoadOptions {
@@ -54,6 +55,7 @@ export async function loadNetwork(
       ...(options.onProgress && { onProgress: options.onProgress }),
       ...(options.signal && { signal: options.signal }),
     });
+    network.loaded = new LoadedParameters(network, weights.uploads);
     return network;
   } catch (error) {
     network.dispose();

@@ -1,41 +1,101 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { afterAll, beforeAll, expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { llcuda } from "./run.ts";
 
-let scratch = "";
-beforeAll(() => {
-  scratch = mkdtempSync(join(tmpdir(), "llcuda-quantize-"));
-});
-afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+const folder = mkdtempSync(join(tmpdir(), "llcuda-cli-quantize-"));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-test("quantize writes a file that the other commands read, and replaces one only when told to", async () => {
-  const path = join(scratch, "demo.gguf");
-  const write = (...more: string[]) => llcuda(["quantize", "demo", path, "--to", ...more]);
-  expect(await write("Q8_0")).toEqual({ code: 0, stdout: `${path}: 2.8 MB\n`, stderr: "" });
-  const inspected = JSON.parse((await llcuda(["inspect", path, "--json"])).stdout);
-  expect(inspected.types.map((one: { type: string }) => one.type)).toEqual(["Q8_0", "float32"]);
-  expect((await llcuda(["tokenize", path, "hi", "--ids"])).stdout).toBe("1019 407\n");
-  const again = await write("f16");
-  expect(again).toMatchObject({ code: 2, stdout: "" });
-  expect(again.stderr).toMatch(/the file exists; --force replaces it/);
-  expect(await write("f16", "--force")).toMatchObject({ code: 0, stdout: `${path}: 5.3 MB\n` });
-});
+const fixtures = fileURLToPath(new URL("../fixtures/", import.meta.url));
+const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
+const sim = { LLCUDA_DEVICE: "sim:sm_80" };
 
-test("what cannot be written is one sentence", async () => {
-  const quantized = fileURLToPath(new URL("../fixtures/demo-chat.Q4_K_M.gguf", import.meta.url));
-  for (const [args, words] of [
-    [["demo", join(scratch, "a.gguf"), "--to", "q4_k"], /--to "q4_k" is not supported; use one of f32, f16, q4_0/],
-    [["demo", join(scratch, "a.bin"), "--to", "f16"], /must be named .gguf/],
-    [["demo", join(scratch, "a.gguf")], /required option '--to <type>'/],
-    [[quantized, join(scratch, "a.gguf"), "--to", "f16"], /is of type Q6_K, so it cannot be written as GGUF/],
-    [["demo", join(scratch, "no/such/folder.gguf"), "--to", "f16"], /writing failed \(ENOENT\)/],
-  ] as const) {
-    const { code, stdout, stderr } = await llcuda(["quantize", ...args]);
-    expect(stderr).toMatch(/^llcuda: [^\n]+\n$/);
-    expect(stderr).toMatch(words);
-    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
-  }
+/** One sentence, exit code 2, and nothing written. */
+async function expectRefusal(args: readonly string[], words: readonly string[]): Promise<void> {
+  const before = readdirSync(folder).sort();
+  // A device that is not there: what is wrong with the input must be said first.
+  const { code, stdout, stderr } = await llcuda(["quantize", ...args, "--device", "cuda:0"]);
+  expect(stderr).toMatch(/^llcuda: [^\n]+\n$/);
+  for (const word of words) expect(stderr).toContain(word);
+  expect(stdout).toBe("");
+  expect(code).toBe(2);
+  expect(readdirSync(folder).sort()).toEqual(before);
+}
+
+describe("llcuda quantize", () => {
+  test("writes a folder and says what is in it; a second time only with --force", async () => {
+    const out = join(folder, "nf4");
+    const { code, stdout } = await llcuda(["quantize", "demo", out, "--to", "nf4-dq"], sim);
+    expect(code).toBe(0);
+    expect(stdout).toMatch(/nf4: 38 weights, 1\.\d MB\n/);
+    expect(stdout).toMatch(/nf4 \(double quantization\) +28 weights/);
+    expect(JSON.parse(readFileSync(join(out, "config.json"), "utf8")).quantization_config).toEqual({
+      _load_in_4bit: true,
+      _load_in_8bit: false,
+      bnb_4bit_compute_dtype: "float16",
+      bnb_4bit_quant_storage: "uint8",
+      bnb_4bit_quant_type: "nf4",
+      bnb_4bit_use_double_quant: true,
+      llm_int8_enable_fp32_cpu_offload: false,
+      llm_int8_has_fp16_weight: false,
+      llm_int8_skip_modules: null,
+      llm_int8_threshold: 6,
+      load_in_4bit: true,
+      load_in_8bit: false,
+      quant_method: "bitsandbytes",
+    });
+    for (const name of ["tokenizer.json", "chat_template.jinja", "generation_config.json"]) {
+      expect(readFileSync(join(out, name))).toEqual(readFileSync(join(demo, name)));
+    }
+    await expectRefusal(["demo", out, "--to", "bf16"], [out, "exists already", "force"]);
+    const forced = await llcuda(["quantize", "demo", out, "--to", "bf16", "--force", "--json"], sim);
+    expect(JSON.parse(forced.stdout)).toMatchObject({ path: out, tensors: 38 });
+    const config = JSON.parse(readFileSync(join(out, "config.json"), "utf8"));
+    expect(config).toMatchObject({ dtype: "bfloat16" });
+    expect(config).not.toHaveProperty("quantization_config");
+    expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
+  });
+
+  test("writes a GGUF file, whole or not at all", async () => {
+    const out = join(folder, "demo.gguf");
+    const { code, stdout } = await llcuda(["quantize", "demo", out, "--to", "Q8_0"]); // no device is needed
+    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/Q8_0 +29 weights/) });
+    const inspected = JSON.parse((await llcuda(["inspect", out, "--json"])).stdout);
+    expect(inspected.types.map((one: { type: string }) => one.type)).toEqual(["Q8_0", "float32"]);
+    expect((await llcuda(["tokenize", out, "hi", "--ids"])).stdout).toBe("1019 407\n");
+    await expectRefusal(["demo", out, "--to", "q4_0"], ["exists already"]);
+    await expectRefusal([out, out, "--to", "q4_0", "--force"], ["model that is being read"]);
+  });
+
+  test("a type that is unknown, or that this kind of file cannot hold", async () => {
+    await expectRefusal(["demo", join(folder, "x"), "--to", "q3_k"], ['"q3_k"', "nf4", "q8_0"]);
+    await expectRefusal(["demo", join(folder, "x.gguf"), "--to", "nf4"], ["cannot hold nf4", "directory"]);
+    await expectRefusal(["demo", join(folder, "x"), "--to", "q8_0"], ["ends in .gguf"]);
+    await expectRefusal(["demo", join(folder, "x"), "--to", "nf4", "--max-shard-size", "much"], ["5GB"]);
+    await expectRefusal(["demo", join(folder, "x")], ["--to"]);
+  });
+
+  test("a source that is missing, damaged, or of a kind that is not read", async () => {
+    const to = [join(folder, "x"), "--to", "bf16"];
+    await expectRefusal([join(folder, "nothing"), ...to], ["nothing", "there is no such directory"]);
+    const cut = mkdtempSync(join(tmpdir(), "llcuda-cut-"));
+    cpSync(demo, cut, { recursive: true });
+    writeFileSync(join(cut, "model.safetensors"), readFileSync(join(demo, "model.safetensors")).subarray(0, 1e6));
+    await expectRefusal([cut, ...to], ["model.safetensors", "truncated"]);
+    rmSync(cut, { recursive: true });
+    const none = join(fixtures, "llama3-gqa-bf16");
+    const { code, stderr } = await llcuda(["quantize", none, join(folder, "x.gguf"), "--to", "f16"], sim);
+    expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining("there is no tokenizer.json") });
+    expect(readdirSync(folder).filter((name) => name.includes("x.gguf"))).toEqual([]);
+  });
+
+  test("a folder that holds no model is not replaced", async () => {
+    const photos = join(folder, "photos");
+    mkdirSync(photos);
+    writeFileSync(join(photos, "cat.jpg"), "");
+    await expectRefusal(["demo", photos, "--to", "bf16", "--force"], [photos, "holds no model"]);
+    expect(readdirSync(photos)).toEqual(["cat.jpg"]);
+  });
 });

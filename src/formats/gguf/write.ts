@@ -12,14 +12,18 @@ import {
   stringTypeId,
 } from "./values.ts";
 
+/** What a header says of a tensor that is to be written. */
+export interface GgufTensorHead {
+  readonly name: string;
+  readonly type: GgmlType;
+  readonly shape: readonly number[];
+}
+
 /**
  * A tensor to write: its elements or blocks, row-major. `data` may be a function, called once when its turn comes, that gives them at
  * once or piece by piece, so that a large model never is in memory whole.
  */
-export interface GgufTensorToWrite {
-  readonly name: string;
-  readonly type: GgmlType;
-  readonly shape: readonly number[];
+export interface GgufTensorToWrite extends GgufTensorHead {
   readonly data: ArrayBufferView | (() => ArrayBufferView | Iterable<ArrayBufferView>);
 }
 
@@ -36,10 +40,8 @@ export function writeGguf(
   metadata: ReadonlyMap<string, GgufValue>,
   tensors: Iterable<GgufTensorToWrite>,
 ): void {
-  const alignment = Number(metadata.get("general.alignment")?.value ?? defaultAlignment);
-  if (!isAlignment(alignment)) throw new ArgumentError(`writeGguf: general.alignment must be ${alignments}`);
   const list = [...tensors];
-  const head = encodeHeader(metadata, list, alignment);
+  const { head, alignment } = encodeHeader(metadata, list);
   replaceFile(path, (fd) => {
     writeAll(fd, head);
     for (const tensor of list) {
@@ -60,11 +62,13 @@ export function writeGguf(
   });
 }
 
-function encodeHeader(
+/** Everything before the data, padded, and where each tensor's data begins after it. */
+export function encodeHeader(
   metadata: ReadonlyMap<string, GgufValue>,
-  tensors: readonly GgufTensorToWrite[],
-  alignment: number,
-): Uint8Array {
+  tensors: readonly GgufTensorHead[],
+): { head: Uint8Array; offsets: readonly number[]; alignment: number } {
+  const alignment = Number(metadata.get("general.alignment")?.value ?? defaultAlignment);
+  if (!isAlignment(alignment)) throw new ArgumentError(`writeGguf: general.alignment must be ${alignments}`);
   const out = new Bytes();
   out.raw(Buffer.from("GGUF"));
   out.number("uint32", version);
@@ -75,6 +79,7 @@ function encodeHeader(
     encodeValue(out, value);
   }
   const names = new Set<string>();
+  const offsets: number[] = [];
   let offset = 0;
   for (const tensor of tensors) {
     if (tensor.name === "" || names.has(tensor.name)) {
@@ -86,10 +91,11 @@ function encodeHeader(
     for (const length of [...tensor.shape].reverse()) out.number("uint64", length);
     out.number("uint32", tensor.type.id);
     out.number("uint64", offset);
+    offsets.push(offset);
     offset += padded(tensorBytes(tensor), alignment);
   }
   out.raw(new Uint8Array(padded(out.length, alignment) - out.length));
-  return out.bytes();
+  return { head: out.bytes(), offsets, alignment };
 }
 
 function encodeValue(out: Bytes, value: GgufValue): void {
@@ -109,7 +115,8 @@ function typeId(name: "string" | "bool" | GgufNumberTypeName): number {
   return name === "string" ? stringTypeId : name === "bool" ? boolTypeId : numberType(name).id;
 }
 
-function tensorBytes({ name, type, shape }: GgufTensorToWrite): number {
+/** Throws ShapeError when rows are no whole number of blocks. */
+export function tensorBytes({ name, type, shape }: GgufTensorHead): number {
   if ((shape.at(-1) ?? 1) % type.blockElements === 0) return ggmlBytes(type, elementCount(shape));
   throw new ShapeError(
     `writeGguf: "${name}" ${formatShape(shape)} has rows that are no multiple of the ${type.blockElements} elements of a ${type.name} block`,

@@ -1,105 +1,78 @@
-import type { DType } from "../../../base/dtype.ts";
-import { decodeArray } from "../../../base/element.ts";
 import { FormatError, UnsupportedError } from "../../../base/errors.ts";
 import { type GgmlType, ggmlType } from "../../../base/ggml.ts";
-import { elementCount } from "../../../base/shape.ts";
-import type { TensorInfo, WeightSource } from "../../weight-source.ts";
+import type { StoredWeight } from "../../stored/stored-weights.ts";
 import type { GgufArchitecture } from "../architectures.ts";
-import { quantizeGgml } from "../quantize.ts";
-import { interleaveRows, type Rewrite } from "../rewrite.ts";
-import type { GgufTensorToWrite } from "../write.ts";
+import type { GgufTensorHead } from "../write.ts";
 import { ggufPlace } from "./names.ts";
 
-/** Elements that are converted at a time; whole rows, and whole heads where rows change places. */
-const pieceElements = 1 << 22;
+/** A tensor of a GGUF file, and the weights of the checkpoint that it is made of: one, or those of all experts in their order. */
+export interface GgufTensorPlan extends GgufTensorHead {
+  readonly weights: readonly StoredWeight[];
+}
 
-/** Weights of transformers' old versions that follow from the config. */
-const computed = /\.rotary_emb\.inv_freq$/;
-
-interface Options {
+export interface GgufPlanOptions {
   readonly architecture: GgufArchitecture;
   /** Of matrices; vectors and routers are F32, and rows that are no whole number of blocks F16. */
   readonly type: GgmlType;
-  readonly headDim: number;
-}
-
-/** A weight as read: its dtype is checked. */
-interface Source {
-  readonly info: TensorInfo;
-  readonly dtype: DType;
+  /** Whether the head too has the type; by default it is Q8_0 where the type is one of blocks. */
+  readonly pure: boolean;
+  /** The model, for messages. */
+  readonly path: string;
 }
 
 /**
- * The tensors of a GGUF file for the plain weights of a checkpoint, converted as they are written. Throws UnsupportedError for weights
- * that are quantized or have no place, FormatError when experts are missing.
+ * The tensors of a GGUF file for the weights of a checkpoint, by their names there, in llama.cpp's order: embedding, layers, the rest.
+ * Throws UnsupportedError for weights without a place, FormatError when experts are missing or differ.
  */
-export function ggufTensors(weights: WeightSource, options: Options): GgufTensorToWrite[] {
-  const places = new Map<string, (Source | undefined)[]>();
-  for (const info of weights.tensors.values()) {
-    if (computed.test(info.name)) continue;
-    const place = ggufPlace(info.name, options.architecture);
-    const dtype = info.elementType;
-    if (!place || !dtype?.isFloat) {
-      const problem = place ? `is of type ${info.dtype}` : "has no place in such a model";
-      throw new UnsupportedError(`${info.file}: tensor "${info.name}" ${problem}, so it cannot be written as GGUF`);
+export function planGgufTensors(
+  weights: Iterable<readonly [name: string, weight: StoredWeight]>,
+  options: GgufPlanOptions,
+): GgufTensorPlan[] {
+  const groups = new Map<string, (StoredWeight | undefined)[]>();
+  for (const [name, weight] of weights) {
+    const place = ggufPlace(name, options.architecture);
+    if (!place || weight.kind === "unknown" || (weight.kind === "plain" && !weight.dtype.isFloat)) {
+      const problem = place ? "is no matrix or vector of floats" : "has no place in such a model";
+      throw new UnsupportedError(
+        `${options.path}: tensor "${weight.name}" ${problem}, so it cannot be written as GGUF`,
+      );
     }
-    const parts = places.get(place.name) ?? [];
-    parts[place.expert ?? 0] = { info, dtype };
-    places.set(place.name, parts);
+    const group = groups.get(place.name) ?? [];
+    group[place.expert ?? 0] = weight;
+    groups.set(place.name, group);
   }
-  return [...places].map(([name, parts]) => ggufTensor(weights, name, parts, options));
+  const head = groups.has("output.weight") ? "output.weight" : "token_embd.weight";
+  const plans = [...groups].map(([name, members]) => planTensor(name, members, name === head, options));
+  return plans.sort((a, b) => orderOf(a.name) - orderOf(b.name));
 }
 
-function ggufTensor(
-  weights: WeightSource,
+function planTensor(
   name: string,
-  parts: readonly (Source | undefined)[],
-  options: Options,
-): GgufTensorToWrite {
-  const first = parts.find((part) => part !== undefined)!.info;
-  const sources = Array.from(parts, (part) => {
-    const fits = part?.info.shape.every((size, i) => size === first.shape[i]);
-    if (part && fits) return part;
-    throw new FormatError(first.file, `${first.file}: the experts of ${name} are not complete, or not of one shape`);
-  });
-  const isMerged = name.includes("_exps.");
-  const type = typeOf(name, first.shape, options.type);
-  return {
-    name,
-    type,
-    shape: isMerged ? [sources.length, ...first.shape] : first.shape,
-    *data() {
-      for (const source of sources) yield* pieces(weights, source, type, options);
-    },
-  };
-}
-
-function typeOf(name: string, shape: readonly number[], wanted: GgmlType): GgmlType {
-  if (shape.length < 2 || name.includes("ffn_gate_inp")) return ggmlType("F32");
-  return shape.at(-1)! % wanted.blockElements === 0 ? wanted : ggmlType("F16");
-}
-
-function* pieces(
-  weights: WeightSource,
-  { info, dtype }: Source,
-  type: GgmlType,
-  { architecture, headDim }: Options,
-): Generator<Uint8Array> {
-  const columns = info.shape.length > 1 ? info.shape.at(-1)! : 1;
-  const rows = elementCount(info.shape) / columns;
-  const interleaves = architecture.interleavedRotary && /\.self_attn\.[qk]_proj\./.test(info.name);
-  const unit = interleaves ? headDim : 1;
-  const rowsAtOnce = Math.max(unit, Math.floor(pieceElements / columns / unit) * unit);
-  const rewrite: Rewrite | undefined = interleaves ? interleaveRows(headDim, columns * dtype.bytes) : undefined;
-  const plusOne = architecture.normsPlusOne && info.name.endsWith("norm.weight") ? 1 : 0;
-  for (let row = 0; row < rows; row += rowsAtOnce) {
-    const count = Math.min(rowsAtOnce, rows - row);
-    const bytes = new Uint8Array(count * columns * dtype.bytes);
-    weights.readIntoSync(info, row * columns * dtype.bytes, bytes);
-    const values = decodeArray(dtype, dtype.view(rewrite ? rewrite.apply(bytes) : bytes));
-    yield quantizeGgml(
-      type,
-      Float32Array.from(values, (value) => value + plusOne),
+  members: readonly (StoredWeight | undefined)[],
+  isHead: boolean,
+  options: GgufPlanOptions,
+): GgufTensorPlan {
+  const { shape } = members.find((member) => member !== undefined)!;
+  const weights = Array.from(members, (member) => {
+    if (member && String(member.shape) === String(shape)) return member;
+    throw new FormatError(
+      options.path,
+      `${options.path}: the experts of ${name} are not complete, or not of one shape`,
     );
-  }
+  });
+  const type = typeOf(name, shape, isHead, options);
+  return { name, type, shape: name.includes("_exps.") ? [weights.length, ...shape] : shape, weights };
+}
+
+/** Layers by their number, the embedding before and what is left after them; each as the checkpoint has it. */
+function orderOf(name: string): number {
+  const layer = /^blk\.(\d+)\./.exec(name)?.[1];
+  if (layer !== undefined) return Number(layer);
+  return name.startsWith("token_embd") ? -1 : Number.MAX_SAFE_INTEGER;
+}
+
+function typeOf(name: string, shape: readonly number[], isHead: boolean, { type, pure }: GgufPlanOptions): GgmlType {
+  if (shape.length < 2 || name.includes("ffn_gate_inp")) return ggmlType("F32");
+  const wanted = isHead && !pure && type.kind === "block" ? ggmlType("Q8_0") : type;
+  return shape.at(-1)! % wanted.blockElements === 0 ? wanted : ggmlType("F16");
 }

@@ -56,6 +56,18 @@ export function tokenizerMetadata(files: TokenizerFiles, vocabSize: number): Map
   return metadata;
 }
 
+/**
+ * Tokens that end an answer beside the end of a text, as generation_config.json lists them: the file has room for two, the ends of
+ * a turn and of a message.
+ */
+export function endTokenMetadata(eosTokenIds: readonly number[], { eosTokenId }: Tokenizer): Map<string, GgufValue> {
+  const [turn, message] = eosTokenIds.filter((at) => at !== eosTokenId);
+  const metadata = new Map<string, GgufValue>();
+  if (turn !== undefined) metadata.set("tokenizer.ggml.eot_token_id", id(turn));
+  if (message !== undefined) metadata.set("tokenizer.ggml.eom_token_id", id(message));
+  return metadata;
+}
+
 /** The templates by their names; the main one has none. */
 export function templateMetadata({ templates }: TemplateSources): Map<string, GgufValue> {
   const key = "tokenizer.chat_template";

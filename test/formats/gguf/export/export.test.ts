@@ -7,16 +7,18 @@ import { bfloat16 } from "../../../../src/base/dtype.ts";
 import { FormatError, UnsupportedError } from "../../../../src/base/errors.ts";
 import { ggmlType } from "../../../../src/base/ggml.ts";
 import { findGgufArchitecture } from "../../../../src/formats/gguf/architectures.ts";
-import { exportGguf } from "../../../../src/formats/gguf/export/export.ts";
 import { ggufPlace } from "../../../../src/formats/gguf/export/names.ts";
-import { ggufTensors } from "../../../../src/formats/gguf/export/tensors.ts";
+import { planGgufTensors } from "../../../../src/formats/gguf/export/tensors.ts";
 import { GgufFile } from "../../../../src/formats/gguf/file.ts";
 import { GgufMetadata } from "../../../../src/formats/gguf/metadata.ts";
 import { checkpointNames } from "../../../../src/formats/gguf/names.ts";
 import { findModelFiles } from "../../../../src/formats/model-files/model-files.ts";
 import { openCheckpoint } from "../../../../src/formats/safetensors/checkpoint.ts";
 import { writeCheckpoint } from "../../../../src/formats/safetensors/write.ts";
+import { storedWeights } from "../../../../src/formats/stored/stored-weights.ts";
 import { Tokenizer } from "../../../../src/formats/tokenizer/tokenizer.ts";
+import type { GgufFormat } from "../../../../src/models/export/formats.ts";
+import { exportGguf as exportModel } from "../../../../src/models/export/gguf.ts";
 import { ropeFrequencies } from "../../../../src/nn/rope-frequencies.ts";
 import { modelMetadata } from "../../../support/gguf-metadata.ts";
 import { writeModelGguf } from "../../../support/gguf-model.ts";
@@ -29,6 +31,14 @@ beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "llcuda-export-"));
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+/** Plain weights need no device. */
+async function exportGguf(directory: string, path: string, format: GgufFormat): Promise<void> {
+  const noDevice = (): never => {
+    throw new Error("no device is needed");
+  };
+  await exportModel(findModelFiles(directory), path, noDevice, { format, pure: true });
+}
 
 /** A golden checkpoint with a tokenizer beside it. */
 function withTokenizer(fixture: string, tokenizer: string): string {
@@ -44,18 +54,18 @@ describe("the demonstration model", () => {
   test.each([
     ["q4_0", "8111bf898661890e38d08d9787f3082d1d0e74bd75d99ecb26ed99e5a88cbada"],
     ["q8_0", "459dcc31694c040f28b961cfa4d19bf21166bcb5a8a25067f43fc87b8c512645"],
-  ])("as %s has the bytes of gguf-py's file", (type, sha256) => {
+  ] as const)("as %s has the bytes of gguf-py's file", async (type, sha256) => {
     const path = join(scratch, `demo.${type}.gguf`);
-    exportGguf(findModelFiles(demo), path, ggmlType(type));
+    await exportGguf(demo, path, type);
     using weights = findModelFiles(path).openWeights();
     const hash = createHash("sha256");
     for (const name of [...weights.tensors.keys()].sort()) hash.update(weights.read(name));
     expect(hash.digest("hex")).toBe(sha256);
   });
 
-  test("has the metadata of gguf-py's file", () => {
+  test("has the metadata of gguf-py's file", async () => {
     const path = join(scratch, "demo.gguf");
-    exportGguf(findModelFiles(demo), path, ggmlType("Q8_0"));
+    await exportGguf(demo, path, "q8_0");
     using ours = GgufFile.open(path);
     using theirs = GgufFile.open(join(fixtures, "demo-chat.Q4_K_M.gguf"));
     const differing = new Set(["general.name", "general.file_type"]);
@@ -77,10 +87,10 @@ describe.each([
   ["gemma3-text", "tok-gemma"],
   ["phi3-fused", "tok-llama2"],
 ])("%s with %s", (fixture, tokenizer) => {
-  test("comes back as it was", () => {
+  test("comes back as it was", async () => {
     const directory = withTokenizer(fixture, tokenizer);
     const path = join(scratch, `${fixture}.gguf`);
-    exportGguf(findModelFiles(directory), path, ggmlType("BF16"));
+    await exportGguf(directory, path, "bf16");
     const [original, exported] = [findModelFiles(directory), findModelFiles(path)];
     const numbers = (files: typeof original) => {
       const { source: _, raw: __, padTokenId: ___, eosTokenIds, bosTokenId, rmsNormEps, ...rest } = files.readConfig();
@@ -107,10 +117,10 @@ describe.each([
     expect([...exported.readTemplates().templates]).toEqual([...original.readTemplates().templates]);
   });
 
-  test("has the tensors that llama.cpp's converter would write", () => {
+  test("has the tensors that llama.cpp's converter would write", async () => {
     const directory = withTokenizer(fixture, tokenizer);
     const [ours, theirs] = [join(scratch, `${fixture}.ours.gguf`), join(scratch, `${fixture}.theirs.gguf`)];
-    exportGguf(findModelFiles(directory), ours, ggmlType("BF16"));
+    await exportGguf(directory, ours, "bf16");
     writeModelGguf(directory, theirs, { dtype: bfloat16 });
     using a = GgufFile.open(ours);
     using b = GgufFile.open(theirs);
@@ -161,19 +171,18 @@ describe("mixtures of experts", () => {
     shape: [rows, 32],
     data: new Float32Array(rows * 32).fill(e + 1),
   });
-  const tensorsOf = (experts: ReturnType<typeof expert>[], type = "F32") => {
+  const tensorsOf = (experts: ReturnType<typeof expert>[]) => {
     const directory = mkdtempSync(join(scratch, "experts-"));
     writeCheckpoint(directory, experts);
-    const weights = openCheckpoint(directory);
-    return ggufTensors(weights, { architecture, type: ggmlType(type), headDim: 4 });
+    using weights = openCheckpoint(directory);
+    const options = { architecture, type: ggmlType("F32"), pure: true, path: directory };
+    return planGgufTensors(storedWeights(weights), options);
   };
 
   test("become one tensor, in their order", () => {
     const [tensor] = tensorsOf([expert(2), expert(0), expert(1)]);
     expect(tensor).toMatchObject({ name: "blk.0.ffn_gate_exps.weight", shape: [3, 2, 32] });
-    const pieces = [...(tensor!.data as () => Iterable<Uint8Array>)()];
-    expect(pieces.length).toBe(3);
-    expect(pieces.map((piece) => new Float32Array(piece.buffer)[0])).toEqual([1, 2, 3]);
+    expect(tensor!.weights.map(({ name }) => name)).toEqual([expert(0), expert(1), expert(2)].map(({ name }) => name));
   });
 
   test("that are missing or differ are refused", () => {
@@ -182,13 +191,10 @@ describe("mixtures of experts", () => {
       /experts of blk.0.ffn_gate_exps.weight are/,
     );
   });
-});
 
-test("what cannot be written is refused by name", () => {
-  const quantized = findModelFiles(join(fixtures, "demo-chat.Q4_K_M.gguf"));
-  const path = join(scratch, "refused.gguf");
-  const error = thrownBy(() => exportGguf(quantized, path, ggmlType("Q8_0")));
-  expect(error).toBeInstanceOf(UnsupportedError);
-  expect(error!.message).toMatch(/tensor "model.embed_tokens.weight" is of type Q6_K, so it cannot be written as GGUF/);
-  expect(readdirSync(scratch)).not.toContain("refused.gguf");
+  test("tensors without a place are refused by name", () => {
+    const odd = { ...expert(0), name: "model.layers.0.self_attn.sinks" };
+    expect(thrownBy(() => tensorsOf([odd]))).toBeInstanceOf(UnsupportedError);
+    expect(thrownBy(() => tensorsOf([odd]))?.message).toMatch(/tensor "model.layers.0.self_attn.sinks" has no place/);
+  });
 });

@@ -1,0 +1,205 @@
+import { join } from "node:path";
+import { bfloat16, type DType } from "../../base/dtype.ts";
+import { UnsupportedError } from "../../base/errors.ts";
+import { elementCount } from "../../base/shape.ts";
+import type { Device } from "../../driver/device.ts";
+import type { ModelConfig } from "../../formats/config/model-config.ts";
+import { exportedConfig } from "../../formats/export/config.ts";
+import { writeJson, writeSideFiles } from "../../formats/export/side-files.ts";
+import type { ModelFiles } from "../../formats/model-files/model-files.ts";
+import { replaceDirectory } from "../../formats/replace-directory.ts";
+import type { TensorHead } from "../../formats/safetensors/layout.ts";
+import { CheckpointSink } from "../../formats/safetensors/sink.ts";
+import { companionNames } from "../../formats/stored/bitsandbytes.ts";
+import { type FourBitPlan, fourBitData, fourBitHeads } from "../../formats/stored/bitsandbytes-write.ts";
+import { refuseForeignWeights } from "../../formats/stored/foreign.ts";
+import { type StoredWeight, storedBytes, storedTypeName, storedWeights } from "../../formats/stored/stored-weights.ts";
+import type { TensorInfo, WeightSource } from "../../formats/weight-source.ts";
+import { nestedBlockSize } from "../../kernels/nf4/levels.ts";
+import type { LoadedParameters } from "../loaded-parameters.ts";
+import { type CheckpointFormat, checkpointStorage, type Storage } from "./formats.ts";
+import { exportBlockSize, quantizeToHost } from "./four-bit.ts";
+import { ModelValues } from "./model-values.ts";
+import { isProjection, skippedModules } from "./modules.ts";
+import { StoredValues } from "./stored-values.ts";
+import { type ExportSummary, summarize } from "./summary.ts";
+
+export interface ExportOptions {
+  /** Replaces a model that is there already. */
+  readonly force?: boolean | undefined;
+  /** Bytes of weights that have been read, and all that will be. */
+  readonly onProgress?: ((progress: { doneBytes: number; totalBytes: number }) => void) | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+export interface CheckpointExportOptions extends ExportOptions {
+  readonly format: CheckpointFormat;
+  /** Bytes of tensors in one file; default 5 GB. */
+  readonly maxShardBytes?: number | undefined;
+  /** The network of the model, whose values count before those of the files. */
+  readonly loaded?: LoadedParameters | undefined;
+}
+
+/** One weight on its way into the new checkpoint. */
+interface Item {
+  readonly weight: StoredWeight;
+  readonly type: string;
+  readonly heads: readonly TensorHead[];
+  /** The tensors that stand for it. */
+  produce(): Promise<readonly (readonly [name: string, data: ArrayBufferView])[]>;
+}
+
+/**
+ * Writes a model as a folder in HuggingFace's layout that transformers loads (NF4: with bitsandbytes). One tensor at a time is in
+ * host memory. The folder is complete under its name or not there; what is there already stays unless `force` is given.
+ * NF4: projections of the decoder's layers are quantized; embeddings, head, norms, biases and routers stay in the model's dtype, and
+ * so does what a 4-bit source left in it. A weight that is NF4 of the same kind already is copied as it is.
+ * `device` is asked for only where something is quantized, before or after.
+ * Throws FileError, FormatError, UnsupportedError, ArgumentError.
+ */
+export async function exportCheckpoint(
+  files: ModelFiles,
+  directory: string,
+  device: () => Device,
+  options: CheckpointExportOptions,
+): Promise<ExportSummary> {
+  const storage = checkpointStorage(options.format);
+  const config = files.readConfig();
+  using source = files.openWeights();
+  refuseForeignWeights(source, files.path, config.quantization);
+  const weights = exportedWeights(source, config);
+  const dtype = storage.kind === "float" ? storage.dtype : baseDType(config, weights);
+  const values = new ModelValues(new StoredValues(source, device), options.loaded);
+  const planner = { source, values, storage, dtype, keepsPlain: weights.some(({ kind }) => kind === "bnb4") };
+  let summary: ExportSummary | undefined;
+  await replaceDirectory(directory, { force: options.force, source: files.path }, async (folder) => {
+    const items: Item[] = [];
+    for (const weight of weights) {
+      options.signal?.throwIfAborted();
+      items.push(await planItem(weight, planner));
+    }
+    const skipModules = skippedModules(weights, items.filter(({ type }) => type.startsWith("nf4")).map(nameOf));
+    writeJson(
+      join(folder, "config.json"),
+      exportedConfig(config.raw, {
+        dtype,
+        ...(storage.kind === "nf4" && { fourBit: { type: "nf4", nested: storage.nested, skipModules } }),
+      }),
+    );
+    writeSideFiles(files, folder);
+    const heads = items.flatMap((item) => item.heads);
+    using sink = new CheckpointSink(folder, heads, { maxShardBytes: options.maxShardBytes });
+    await writeItems(items, sink, options);
+    sink.finish();
+    summary = summarize(directory, items.map(sizeOf));
+  });
+  return summary!;
+}
+
+async function writeItems(items: readonly Item[], sink: CheckpointSink, options: ExportOptions): Promise<void> {
+  const totalBytes = items.reduce((sum, { weight }) => sum + storedBytes(weight), 0);
+  let doneBytes = 0;
+  for (const item of items) {
+    options.signal?.throwIfAborted();
+    for (const [name, data] of await item.produce()) sink.write(name, data);
+    doneBytes += storedBytes(item.weight);
+    options.onProgress?.({ doneBytes, totalBytes });
+  }
+}
+
+/** Without what the model does not read: a head beside tied embeddings, frequencies that old versions saved. */
+export function exportedWeights(source: WeightSource, config: ModelConfig): StoredWeight[] {
+  const isUnread = ({ name }: StoredWeight) =>
+    /\.rotary_emb\.inv_freq$/.test(name) || (config.tieWordEmbeddings && /(^|\.)lm_head\.weight$/.test(name));
+  return [...storedWeights(source).values()].filter((weight) => !isUnread(weight));
+}
+
+/** What a quantized model computes in: what its config or its weights say, else bfloat16. */
+function baseDType(config: ModelConfig, weights: readonly StoredWeight[]): DType {
+  if (config.dtype?.isFloat) return config.dtype;
+  for (const weight of weights) if (weight.kind === "plain" && weight.dtype.isFloat) return weight.dtype;
+  return bfloat16;
+}
+
+interface Planner {
+  readonly source: WeightSource;
+  readonly values: ModelValues;
+  readonly storage: Storage;
+  readonly dtype: DType;
+  /** Whether projections that are stored plain stay so, because others beside them are quantized. */
+  readonly keepsPlain: boolean;
+}
+
+async function planItem(weight: StoredWeight, planner: Planner): Promise<Item> {
+  const { storage, values, dtype } = planner;
+  if (weight.kind === "unknown") {
+    throw new UnsupportedError(`${weight.name}: tensors of type ${weight.info.dtype} cannot be exported`);
+  }
+  if (weight.kind === "plain" && !weight.dtype.isFloat) return copied(weight, [weight.info], planner);
+  if (storage.kind === "nf4" && isProjection(weight) && !(planner.keepsPlain && weight.kind === "plain")) {
+    const isSame = weight.kind === "bnb4" && weight.type === "nf4" && (weight.nested !== undefined) === storage.nested;
+    if (isSame && !values.isLoaded(weight.name)) {
+      const names = [weight.name, ...companionNames(weight.name, "nf4")];
+      const infos = names.map((name) => planner.source.tensors.get(name)).filter((info) => info !== undefined);
+      return copied(weight, infos, planner);
+    }
+    return quantized(weight, storage.nested, planner);
+  }
+  return {
+    weight,
+    type: dtype.name,
+    heads: [{ name: weight.name, dtype, shape: weight.shape }],
+    produce: async () => [[weight.name, await values.bytes(weight, dtype)]],
+  };
+}
+
+function copied(weight: StoredWeight, infos: readonly TensorInfo[], { values }: Planner): Item {
+  return {
+    weight,
+    type: storedTypeName(weight),
+    heads: infos.map(({ name, elementType, shape }) => ({ name, dtype: elementType!, shape })),
+    produce: async () => {
+      const data: [string, Uint8Array][] = [];
+      for (const info of infos) data.push([info.name, await values.stored.bytes(info)]);
+      return data;
+    },
+  };
+}
+
+/**
+ * The offset of double quantization is part of a header's size, since it is written out in digits, so it is computed before the
+ * files are laid out; the rest is computed again when its turn comes, because it would not fit in memory for all weights.
+ */
+async function quantized(weight: StoredWeight, nested: boolean, { values, dtype }: Planner): Promise<Item> {
+  const compute = async () => {
+    using x = await values.load(weight, dtype);
+    return quantizeToHost(x, "nf4", nested);
+  };
+  const offset = nested ? (await compute()).offset : 0;
+  const plan: FourBitPlan = {
+    name: weight.name,
+    type: "nf4",
+    shape: weight.shape,
+    dtype,
+    blockSize: exportBlockSize,
+    nested: nested ? { blockSize: nestedBlockSize, offset } : undefined,
+  };
+  return {
+    weight,
+    type: nested ? "nf4 (double quantization)" : "nf4",
+    heads: fourBitHeads(plan),
+    produce: async () => fourBitData(plan, (await compute()).bytes),
+  };
+}
+
+function nameOf({ weight }: Item): string {
+  return weight.name;
+}
+
+function sizeOf({ type, heads }: Item): { type: string; sizeBytes: number } {
+  return { type, sizeBytes: heads.reduce((sum, head) => sum + elementCount(head.shape) * bytesOf(head), 0) };
+}
+
+function bytesOf({ dtype }: TensorHead): number {
+  return typeof dtype === "string" ? (dtype === "uint8" ? 1 : 4) : dtype.bytes;
+}

@@ -1,0 +1,47 @@
+import { ArgumentError } from "../../base/errors.ts";
+import { openDevice } from "../../driver/open.ts";
+import { checkDestination } from "../../formats/replace-directory.ts";
+import { findModel } from "../find-model.ts";
+import { type ExportOptions, exportCheckpoint } from "./checkpoint.ts";
+import { checkpointFormatOf, formatNames, ggufFormatOf } from "./formats.ts";
+import { exportGguf } from "./gguf.ts";
+import type { ExportSummary } from "./summary.ts";
+
+export interface QuantizeModelOptions extends ExportOptions {
+  /** A name of formatNames. */
+  readonly to: string;
+  readonly device?: string | undefined;
+  readonly maxShardBytes?: number | undefined;
+  readonly pure?: boolean | undefined;
+}
+
+/**
+ * Writes the model at `source` (a folder, a `.gguf` file, `demo`) in another type: into a folder, or into one file when
+ * `destination` ends in `.gguf`. Names, types and files are checked before a device is opened, which
+ * is needed only where something is quantized other than to ggml's types.
+ * Throws ArgumentError, FileError, FormatError, UnsupportedError, DeviceError.
+ */
+export async function quantizeModel(
+  source: string,
+  destination: string,
+  options: QuantizeModelOptions,
+): Promise<ExportSummary> {
+  const { to, device, maxShardBytes, pure, ...common } = options;
+  const isGguf = destination.toLowerCase().endsWith(".gguf");
+  const [checkpoint, gguf] = [checkpointFormatOf(to), ggufFormatOf(to)];
+  if (!checkpoint && !gguf) throw new ArgumentError(`type "${to}" is not known; use ${formatNames.join(", ")}`);
+  if (isGguf && !gguf) {
+    throw new ArgumentError(
+      `${destination}: a GGUF file cannot hold ${to}; give a directory, which bitsandbytes reads`,
+    );
+  }
+  if (!isGguf && !checkpoint) {
+    throw new ArgumentError(`${destination}: ${to} is a type of GGUF files; give a file name that ends in .gguf`);
+  }
+  const files = findModel(source);
+  const overwrite = { force: options.force, source: files.path };
+  checkDestination(destination, isGguf ? "file" : "directory", overwrite);
+  const on = () => openDevice(device);
+  if (isGguf) return exportGguf(files, destination, on, { ...common, format: gguf!, pure });
+  return exportCheckpoint(files, destination, on, { ...common, format: checkpoint!, maxShardBytes });
+}

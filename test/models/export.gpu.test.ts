@@ -1,0 +1,166 @@
+import { createHash } from "node:crypto";
+import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { decodeArray } from "../../src/base/element.ts";
+import type { Device } from "../../src/driver/device.ts";
+import { LanguageModel } from "../../src/engine/language-model.ts";
+import { readModelConfig } from "../../src/formats/config/model-config.ts";
+import { GgufFile } from "../../src/formats/gguf/file.ts";
+import { openCheckpoint } from "../../src/formats/safetensors/checkpoint.ts";
+import { exportGguf } from "../../src/models/export/gguf.ts";
+import { quantizeModel } from "../../src/models/export/quantize-model.ts";
+import { findModel } from "../../src/models/find-model.ts";
+import { describeGpu } from "../support/gpu.ts";
+import { fixtures, Variant } from "./variant.ts";
+
+const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
+const pathOf = (name: string) => (name === "demo" ? demo : join(fixtures, name));
+let scratch = "";
+beforeAll(() => {
+  scratch = mkdtempSync(join(tmpdir(), "llcuda-export-"));
+});
+afterAll(() => rmSync(scratch, { recursive: true, force: true }));
+
+const sha256 = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
+
+/** Logits of a prompt, as bits. */
+async function logitsOf(path: string, device: Device): Promise<Uint8Array> {
+  using model = await LanguageModel.fromPretrained(path, { device });
+  using logits = await model.logits([1, 17, 5, 90, 44, 120, 3]);
+  const { data } = logits.cpu();
+  return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+}
+
+describeGpu("savePretrained", (device) => {
+  // The files were written by transformers, whose layout is ours: not only tensors are equal, but files.
+  test.each(["llama3-gqa-bf16", "gemma2", "phi3-fused", "qwen3-moe-12x4", "mixtral-5x3", "demo"])(
+    "%s comes back bit by bit, with its config and logits",
+    async (name) => {
+      const saved = join(scratch, name);
+      using model = await LanguageModel.fromPretrained(pathOf(name), { device });
+      await model.savePretrained(saved);
+      expect(sha256(join(saved, "model.safetensors"))).toBe(sha256(join(pathOf(name), "model.safetensors")));
+      expect(readModelConfig(saved).raw).toEqual(readModelConfig(pathOf(name)).raw);
+      expect(await logitsOf(saved, device)).toEqual(await logitsOf(pathOf(name), device));
+    },
+  );
+
+  // Sums of what bitsandbytes 0.50 and transformers 5 wrote for these checkpoints.
+  test.each([
+    ["qwen3-qknorm", "nf4", "37646c76cad823a30626d5120a39dd6e7369cce47ed873d878ae8a88483993b4"],
+    ["llama3-gqa-bf16", "nf4-dq", "ae806b23e34ecb4943385d2cab39e771d0590dc373aef2ff32fd036355520016"],
+  ] as const)("%s as %s is the file that bitsandbytes writes", async (name, format, sum) => {
+    const saved = join(scratch, `${name}-${format}`);
+    using model = await LanguageModel.fromPretrained(pathOf(name), { device });
+    await model.savePretrained(saved, { format });
+    expect(sha256(join(saved, "model.safetensors"))).toBe(sum);
+  });
+});
+
+/** A golden checkpoint with a tokenizer, which GGUF files hold. */
+function withTokenizer(name: string): Variant {
+  const variant = new Variant(name, {});
+  for (const file of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]) {
+    copyFileSync(join(fixtures, "tok-llama3", file), join(variant.directory, file));
+  }
+  return variant;
+}
+
+/** Plain weights are converted on the host. */
+const noDevice = (): never => {
+  throw new Error("no device is needed");
+};
+
+describeGpu("export to GGUF", (device) => {
+  // Sums over the data of all tensors, sorted by name, of what gguf-py wrote for this model.
+  test.each([
+    ["q8_0", "c53e3dca39147fc6e48a0e3f7debc9bbf09707a0512389400a3adc05878c85b5"],
+    ["q4_0", "3e377535b25f423ab0627c7a8a83cc9bbc40fb456d1e0d3233f65a5e27608b1a"],
+  ] as const)("the demonstration model in %s has gguf-py's bytes", async (format, sum) => {
+    const path = join(scratch, `demo.${format}.gguf`);
+    await exportGguf(findModel(demo), path, noDevice, { format, pure: true });
+    using file = GgufFile.open(path);
+    const hash = createHash("sha256");
+    for (const name of [...file.tensors.keys()].sort()) {
+      const { byteLength, byteOffset } = file.tensors.get(name)!;
+      const bytes = new Uint8Array(byteLength);
+      file.readSync(bytes, byteOffset);
+      hash.update(name).update(bytes);
+    }
+    expect(hash.digest("hex")).toBe(sum);
+  });
+
+  test("the head keeps eight bits, unless everything is to have the type", async () => {
+    const path = join(scratch, "head.gguf");
+    const summary = await exportGguf(findModel(demo), path, noDevice, { format: "q4_1" });
+    expect(summary.types.map(({ type, weights }) => [type, weights])).toEqual([
+      ["Q4_1", 28],
+      ["Q8_0", 1],
+      ["F32", 9],
+    ]);
+  });
+
+  // Through a file and back: permuted rows, norms with the one added, merged experts, tied heads, rotation.
+  test.each(["llama3-gqa-bf16", "mistral-sliding", "qwen2-bias", "gemma2", "gemma3-text", "phi3-fused", "mixtral-5x3"])(
+    "%s has the checkpoint's tensors and logits",
+    async (name) => {
+      using source = withTokenizer(name);
+      const path = join(scratch, `${name}.gguf`);
+      await exportGguf(findModel(source.directory), path, noDevice, { format: "bf16" });
+      const back = join(scratch, `${name}-back`);
+      await quantizeModel(path, back, { to: "bf16", device: device.name });
+      expect(sha256(join(back, "model.safetensors"))).toBe(sha256(join(fixtures, name, "model.safetensors")));
+      expect(await logitsOf(path, device)).toEqual(await logitsOf(join(fixtures, name), device));
+      expect(readdirSync(back).sort()).toEqual(
+        [
+          "config.json",
+          "generation_config.json",
+          "model.safetensors",
+          "tokenizer.json",
+          "tokenizer_config.json",
+        ].sort(),
+      );
+    },
+  );
+});
+
+describeGpu("export of what is quantized", (device) => {
+  test("NF4 gives 16-bit weights that quantize to the same codes", async () => {
+    const on = { device: device.name };
+    await quantizeModel(demo, join(scratch, "nf4"), { to: "nf4", ...on });
+    await quantizeModel(join(scratch, "nf4"), join(scratch, "nf4-f32"), { to: "f32", ...on });
+    await quantizeModel(join(scratch, "nf4"), join(scratch, "nf4-copy"), { to: "nf4", ...on });
+    expect(sha256(join(scratch, "nf4-copy/model.safetensors"))).toBe(sha256(join(scratch, "nf4/model.safetensors")));
+    using model = await LanguageModel.fromPretrained(join(scratch, "nf4-f32"), { device });
+    const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
+    expect(text).toBe("41 + 17 = 58");
+  });
+
+  test("GGUF gives a folder with tokenizer and template, which answers", async () => {
+    await quantizeModel(join(fixtures, "demo-chat.Q4_K_M.gguf"), join(scratch, "from-gguf"), {
+      to: "fp16",
+      device: device.name,
+      maxShardBytes: 1_000_000,
+    });
+    expect(readdirSync(join(scratch, "from-gguf"))).toContain("model-00002-of-00006.safetensors");
+    using model = await LanguageModel.fromPretrained(join(scratch, "from-gguf"), { device });
+    const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
+    expect(text).toBe("41 + 17 = 58");
+  });
+
+  test("what was changed on the device is what is saved", async () => {
+    using model = await LanguageModel.fromPretrained(pathOf("llama3-gqa-bf16"), { device });
+    for (const parameter of model.network.parameters()) parameter.mul_(0.5);
+    await model.savePretrained(join(scratch, "halved"), { format: "float32" });
+    using before = openCheckpoint(pathOf("llama3-gqa-bf16"));
+    using after = openCheckpoint(join(scratch, "halved"));
+    for (const { name, elementType } of before.tensors.values()) {
+      const values = decodeArray(elementType!, elementType!.view(before.read(name).slice()));
+      const halved = new Float32Array(after.read(name).slice().buffer);
+      expect(halved).toEqual(Float32Array.from(values, (value) => value / 2));
+    }
+  });
+});
