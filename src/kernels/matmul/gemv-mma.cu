@@ -3,9 +3,14 @@
 
 // One product: its tiles lie side by side.
 struct Whole {
+  struct Stop {};
   const Problem& p;
   __device__ __forceinline__ const Problem& common() const { return p; }
   __device__ __forceinline__ int tiles() const { return tiles_of(p.n, tile_columns(p)); }
+  __device__ __forceinline__ Stop stop(int) const { return {}; }
+  __device__ __forceinline__ const scalar_t* weight(const Item<Whole>&) const { return p.b; }
+  __device__ __forceinline__ int rows(const Item<Whole>&) const { return p.m; }
+  __device__ __forceinline__ const scalar_t* x(const Item<Whole>&, int, int row) const { return p.a + row * p.lda; }
   __device__ __forceinline__ const Problem& at(int) const { return p; }
   __device__ __forceinline__ int column(int tile) const { return tile; }
   __device__ __forceinline__ int rows_always() const { return p.m; }

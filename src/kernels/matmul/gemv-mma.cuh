@@ -68,27 +68,38 @@ __device__ __forceinline__ void copy_piece(shared_address dst, const scalar_t* r
   else copy_async(dst, k < end ? row + k : row, min(max(end - k, 0), 8) * 2);
 }
 
-// The items of a warp in order. It is walked twice: by the copies, and STAGES items later by the multiplication.
+// The items of a warp in order, as the copies walk them; the multiplication follows STAGES items later. `stop` is what the
+// work wants to remember of a tile.
+template <typename Work>
 struct Item {
   int tile, round;
-  __device__ __forceinline__ void next(int rounds) {
+  typename Work::Stop stop;
+  __device__ __forceinline__ void next(const Work& work, int rounds) {
     if (++round == rounds) {
       round = 0;
       tile += gridDim.x;
+      stop = work.stop(tile);
     }
   }
 };
+
+// A lane copies a piece of X_STEPS rows of x: in step i of row i * ROWS_AT_ONCE + lane / PIECES.
+constexpr int X_STEPS = 8 * NB / ROWS_AT_ONCE;
 
 // Columns of D in a tile.
 __device__ __forceinline__ int tile_columns(const Problem& p) { return p.has(GATED) ? TILE / 2 : TILE; }
 
 // The block takes tiles blockIdx.x, blockIdx.x + gridDim.x, ... of `work`, which says what a tile is:
-//   Problem common()       what does not change from tile to tile: n, k, flags, lda, ldb
+//   Problem common()       what does not change from tile to tile: n, k, flags, ldb
 //   int tiles()            how many there are
-//   Problem at(int tile)   the product that the tile is part of, of at most 8 * NB rows
+//   Stop stop(int tile)    what is to be remembered of a tile while its items are copied; of one past the last: anything
+//   weight(item)           the weight of the item's tile
+//   rows(item)             how many rows of x it has, at most 8 * NB
+//   x(item, i, row)        where the row that this lane copies in step i begins
+//   Problem at(int tile)   the product that the tile is part of, for the epilogue
 //   int column(int tile)   which of the tiles along that product's columns it is
 //   int rows_always()      rows of x that every tile has
-//   bool knows_weights()   whether tiles() and at() may be asked before wait_for_previous()
+//   bool knows_weights()   whether tiles() and stop() may be asked before wait_for_previous()
 // `shared`: gemvMmaSharedBytes, aligned to 128 bytes.
 template <typename Work>
 __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* shared) {
@@ -104,10 +115,10 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
 
   const int piece = lane % PIECES;
   const auto first_of = [&](int round) { return (round * WARPS + warp) * SPAN; };
-  const auto copy_w = [&](int stage, Item item) {
+  const auto copy_w = [&](int stage, const Item<Work>& item) {
     const int first = first_of(item.round);
     if (item.tile >= tiles || first >= p.k) return;
-    const scalar_t* weight = work.at(item.tile).b;
+    const scalar_t* weight = work.weight(item);
     const int column0 = work.column(item.tile) * columns;
     const shared_address dst = to_shared(ring + stage * ITEM_BYTES);
 #pragma unroll
@@ -118,28 +129,27 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
       copy_piece(dst + place(row, piece), weight + in_b * p.ldb, first + piece * 8, p.k, first + SPAN <= p.k);
     }
   };
-  const auto copy_x = [&](int stage, Item item) {
+  const auto copy_x = [&](int stage, const Item<Work>& item) {
     const int first = first_of(item.round);
     if (item.tile >= tiles || first >= p.k) return;
-    const Problem now = work.at(item.tile);
     const shared_address dst = to_shared(ring + stage * ITEM_BYTES + W_BYTES);
 #pragma unroll
-    for (int i = 0; i < 8 * NB; i += ROWS_AT_ONCE) {
-      const int row = i + lane / PIECES;
-      if (row < now.m) {
-        copy_piece(dst + place(row, piece), p.a + now.row_in_a(row) * p.lda, first + piece * 8, p.k, first + SPAN <= p.k);
+    for (int i = 0; i < X_STEPS; i++) {
+      const int row = i * ROWS_AT_ONCE + lane / PIECES;
+      if (row < work.rows(item)) {
+        copy_piece(dst + place(row, piece), work.x(item, i, row), first + piece * 8, p.k, first + SPAN <= p.k);
       }
     }
   };
 
   // ---- the weights of the first items are on their way before the previous kernel has finished writing x
-  const Item begin = {int(blockIdx.x), 0};
-  Item ahead = begin;
+  const Item<Work> begin = {int(blockIdx.x), 0, work.stop(blockIdx.x)};
+  Item<Work> ahead = begin;
 #pragma unroll
   for (int s = 0; s < STAGES; s++) {
     copy_w(s, ahead);
     commit_copies();
-    ahead.next(rounds);
+    ahead.next(work, rounds);
   }
   // Rows of x that do not exist are zeros until another tile's x comes there; their products are never used.
   for (int i = lane; i < STAGES * 8 * NB * PIECES; i += 32) {
@@ -155,7 +165,7 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
   for (int s = 0; s < STAGES; s++) {
     copy_x(s, ahead);
     commit_copies();
-    ahead.next(rounds);
+    ahead.next(work, rounds);
   }
 
   int stage = 0;
@@ -190,7 +200,7 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
       copy_w(stage, ahead);
       copy_x(stage, ahead);
       commit_copies();
-      ahead.next(rounds);
+      ahead.next(work, rounds);
       stage = stage + 1 == STAGES ? 0 : stage + 1;
     }
 

@@ -9,11 +9,32 @@
 #include "../matmul/gemv-mma.cuh"
 
 struct Grouped {
+  struct Stop {
+    const scalar_t* weight;
+    const scalar_t* x[X_STEPS]; // where this lane's rows begin
+    int rows;
+  };
   const GroupedProduct& product;
-  int columnTiles;
+  int columnTiles, count; // tiles of a group, and of all
 
   __device__ __forceinline__ const Problem& common() const { return product.p; }
-  __device__ __forceinline__ int tiles() const { return product.groups() * columnTiles; }
+  __device__ __forceinline__ int tiles() const { return count; }
+  __device__ __forceinline__ Stop stop(int tile) const {
+    Stop stop = {};
+    if (tile >= count) return stop;
+    const Problem p = at(tile);
+    stop.weight = p.b;
+    stop.rows = p.m;
+#pragma unroll
+    for (int i = 0; i < X_STEPS; i++) {
+      const int row = i * ROWS_AT_ONCE + threadIdx.x % 32 / PIECES;
+      stop.x[i] = p.a + p.row_in_a(row) * p.lda;
+    }
+    return stop;
+  }
+  __device__ __forceinline__ const scalar_t* weight(const Item<Grouped>& item) const { return item.stop.weight; }
+  __device__ __forceinline__ int rows(const Item<Grouped>& item) const { return item.stop.rows; }
+  __device__ __forceinline__ const scalar_t* x(const Item<Grouped>& item, int i, int) const { return item.stop.x[i]; }
   __device__ __forceinline__ Problem at(int tile) const { return product.group(tile / columnTiles); }
   __device__ __forceinline__ int column(int tile) const { return tile % columnTiles; }
   __device__ __forceinline__ int rows_always() const { return 0; }
@@ -23,5 +44,7 @@ struct Grouped {
 extern "C" __global__ void __launch_bounds__(32 * WARPS, RESIDENT) KERNEL_NAME(GROUPED_PARAMETERS) {
   GROUPED_PRODUCT
   extern __shared__ __align__(128) unsigned char shared[];
-  multiply_tiles(Grouped{product, tiles_of(n, tile_columns(product.p))}, shared);
+  if (!product.p.has(EARLY_TABLE)) wait_for_previous();
+  const int columnTiles = tiles_of(n, tile_columns(product.p));
+  multiply_tiles(Grouped{product, columnTiles, product.groups() * columnTiles}, shared);
 }
