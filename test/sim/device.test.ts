@@ -4,7 +4,7 @@ import type { DevicePtr } from "../../src/driver/api.ts";
 import type { Device } from "../../src/driver/device.ts";
 import { SimProvider } from "../../src/sim/provider.ts";
 
-const provider = new SimProvider();
+const provider = new SimProvider({ checks: false });
 const device = provider.open("sim:sm_80");
 afterAll(() => device.dispose());
 
