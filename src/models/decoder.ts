@@ -6,8 +6,9 @@ import type { DecoderLayer } from "../nn/decoder-layer.ts";
 import { Embedding } from "../nn/embedding.ts";
 import type { ForwardContext } from "../nn/forward-context.ts";
 import type { KvCacheShape } from "../nn/kv-cache.ts";
-import { Linear } from "../nn/linear.ts";
+import { projectionOf } from "../nn/load-linear.ts";
 import { Module } from "../nn/module.ts";
+import type { Projection } from "../nn/projection.ts";
 import type { RMSNorm } from "../nn/rms-norm.ts";
 import { RotaryEmbedding } from "../nn/rotary-embedding.ts";
 import { softcap } from "../nn/softcap.ts";
@@ -36,7 +37,7 @@ export class Decoder extends Module implements CausalNetwork {
   readonly embedding: Embedding;
   readonly layers: DecoderLayer[];
   readonly norm: RMSNorm;
-  readonly head: Linear;
+  readonly head: Projection;
   /** Of layers that see the whole context, and of those with a window: the same, but where a family has two bases. */
   readonly rotary: RotaryEmbedding;
   readonly slidingRotary: RotaryEmbedding;
@@ -55,15 +56,17 @@ export class Decoder extends Module implements CausalNetwork {
     this.slidingRotary =
       slidingRope === rope ? this.rotary : new RotaryEmbedding(weights.device, slidingRope, config.rotaryDim);
     const scale = roundTo(this.dtype, config.embeddingScale);
-    this.embedding = new Embedding(model.tensor("embed_tokens.weight", [vocabSize, hiddenSize]), scale);
+    const shape = [vocabSize, hiddenSize] as const;
+    const [table] = model.matrices([{ name: "embed_tokens.weight", shape }], "keep");
+    this.embedding = new Embedding(table!, scale, this.dtype);
     this.layers = config.layerTypes.map((type, index) => {
       const rotary = type === "sliding_attention" ? this.slidingRotary : this.rotary;
       return buildLayer(model.at(`layers.${index}`), { config, index, rotary });
     });
     this.norm = loadNorm(model.at("norm"), config);
     const tied = config.tieWordEmbeddings || !head.has("weight");
-    const output = tied ? this.embedding.weight : head.tensor("weight", [vocabSize, hiddenSize]);
-    this.head = new Linear(output, undefined, { fixed: true });
+    const [output] = tied ? [this.embedding.weight] : head.matrices([{ name: "weight", shape }], "keep");
+    this.head = projectionOf(output!);
   }
 
   get vocabSize(): number {

@@ -1,6 +1,7 @@
 import { bfloat16, type DType, type DTypeLike, dtype as dtypeOf, float16, float32 } from "../base/dtype.ts";
 import { roundTo } from "../base/element.ts";
-import { DTypeError } from "../base/errors.ts";
+import { ArgumentError, DTypeError } from "../base/errors.ts";
+import { type FourBitType, fourBitLevels } from "../base/four-bit.ts";
 import type { Device } from "../driver/device.ts";
 import { openDevice } from "../driver/open.ts";
 import type { ModelConfig } from "../formats/config/model-config.ts";
@@ -9,6 +10,7 @@ import type { WeightSource } from "../formats/weight-source.ts";
 import { CheckpointWeights } from "../nn/checkpoint-weights.ts";
 import { type UploadProgress, uploadWeights } from "../nn/upload.ts";
 import { RandomWeights, type Weights } from "../nn/weights.ts";
+import type { QuantizeOptions } from "../tensor/quantized-weight.ts";
 import { disposeOnThrow } from "../tensor/tidy.ts";
 import { findArchitecture } from "./architectures.ts";
 import { Decoder } from "./decoder.ts";
@@ -26,6 +28,11 @@ export interface LoadOptions {
    * `model.half()` had them rounded, which moves logits by about a percent within a hundred tokens.
    */
   readonly rotaryDtype?: DTypeLike | string | undefined;
+  /**
+   * Quantizes the layers' matrices while they are loaded, as bitsandbytes would, in blocks of 64; embedding and head, and what
+   * is stored quantized already, stay as they are.
+   */
+  readonly quantization?: FourBitType | (string & {}) | undefined;
   readonly onProgress?: ((progress: UploadProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
@@ -42,12 +49,13 @@ export async function loadNetwork(
 ): Promise<CausalNetwork> {
   findArchitecture(config);
   wantedDType(options.dtype);
+  const quantize = quantizeOptions(options.quantization);
   using source = files.openWeights();
   checkLoadable(config, source, files.path);
   const device = typeof where === "object" ? where : openDevice(where);
   const dtype = computeDType(options.dtype, config.dtype ?? storedDType(source), device);
   if (dtype === float16 && config.overflowsFloat16) warnOfOverflow(config);
-  const weights = new CheckpointWeights(files.path, source, device, dtype);
+  const weights = CheckpointWeights.open(files.path, source, device, dtype, quantize);
   const network = buildNetwork(withRotaryDType(config, options.rotaryDtype), weights);
   try {
     reportLeftOver(config, weights);
@@ -64,8 +72,23 @@ export async function loadNetwork(
 }
 
 /** The same network with random weights: for measuring shapes that no file is at hand for. */
-export function randomNetwork(config: ModelConfig, device: Device, dtype: DTypeLike): CausalNetwork {
-  return buildNetwork(config, new RandomWeights(device, computeDType(dtype, undefined, device)));
+export function randomNetwork(
+  config: ModelConfig,
+  device: Device,
+  dtype: DTypeLike,
+  quantization?: LoadOptions["quantization"],
+): CausalNetwork {
+  const quantize = quantizeOptions(quantization);
+  return buildNetwork(config, new RandomWeights(device, computeDType(dtype, undefined, device), quantize));
+}
+
+/** Throws ArgumentError for a type that weights cannot be quantized to on the way. */
+function quantizeOptions(quantization: LoadOptions["quantization"]): QuantizeOptions | undefined {
+  if (quantization === undefined) return undefined;
+  if (Object.hasOwn(fourBitLevels, quantization)) return { type: quantization as FourBitType };
+  throw new ArgumentError(
+    `quantization: unknown type "${quantization}"; weights are quantized on loading to ${Object.keys(fourBitLevels).join(" or ")}`,
+  );
 }
 
 function buildNetwork(config: ModelConfig, weights: Weights): CausalNetwork {
@@ -84,9 +107,11 @@ function withRotaryDType(config: ModelConfig, wanted: LoadOptions["rotaryDtype"]
   return { ...config, rope, slidingRope, embeddingScale: roundTo(frequencyDType, config.embeddingScale) };
 }
 
+/** Of what is stored in plain numbers; beside GGML blocks those are float32 norms, which say nothing: float16, as their scales. */
 function storedDType(source: WeightSource): DType | undefined {
-  for (const info of source.tensors.values()) if (info.elementType?.isFloat) return info.elementType;
-  return undefined;
+  const infos = [...source.tensors.values()];
+  if (infos.some((info) => info.ggml)) return float16;
+  return infos.find((info) => info.elementType?.isFloat)?.elementType;
 }
 
 /** Tensor cores and conversions for bfloat16 begin with this capability; older GPUs only emulate it. */

@@ -13,9 +13,9 @@ export function checkLoadable(config: ModelConfig, source: WeightSource, path: s
   findArchitecture(config);
   refuseForeignWeights(source, path, config.quantization);
   for (const weight of storedWeights(source).values()) {
-    if (weight.kind === "plain") continue;
+    if (weight.kind !== "unknown") continue;
     throw new UnsupportedError(
-      `${path}: the weights are quantized (${weight.name} is ${storedTypeName(weight)}), which this version cannot load; use a float32, float16 or bfloat16 checkpoint`,
+      `${path}: ${weight.name} is ${storedTypeName(weight)}, which llcuda has no kernels for; use a bitsandbytes 4-bit, GGUF or 16-bit version of the model`,
     );
   }
 }

@@ -6,9 +6,9 @@ import type { AttentionShape } from "../kernels/attention/plan.ts";
 import { type HeadNorm, ropeStore } from "../kernels/kv-cache/kv-cache.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import type { CachePages, ForwardContext } from "./forward-context.ts";
-import type { Linear } from "./linear.ts";
 import { loadStackedLinear } from "./load-linear.ts";
 import { Module } from "./module.ts";
+import type { Projection } from "./projection.ts";
 import { RMSNorm } from "./rms-norm.ts";
 import type { RotaryEmbedding } from "./rotary-embedding.ts";
 import type { Weights } from "./weights.ts";
@@ -48,14 +48,20 @@ export interface AttentionLoadOptions extends AttentionConfig {
  * cache. Layers may have rotary embeddings of their own (two bases, as in Gemma 3), windows of their own, and so on.
  */
 export class Attention extends Module {
-  readonly qkv: Linear;
-  readonly output: Linear;
+  readonly qkv: Projection;
+  readonly output: Projection;
   readonly queryNorm?: RMSNorm;
   readonly keyNorm?: RMSNorm;
   readonly config: AttentionConfig;
   readonly rotary: RotaryEmbedding;
 
-  constructor(qkv: Linear, output: Linear, rotary: RotaryEmbedding, config: AttentionConfig, headNorms?: HeadNorms) {
+  constructor(
+    qkv: Projection,
+    output: Projection,
+    rotary: RotaryEmbedding,
+    config: AttentionConfig,
+    headNorms?: HeadNorms,
+  ) {
     super();
     this.qkv = qkv;
     this.output = output;

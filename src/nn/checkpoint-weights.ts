@@ -1,56 +1,80 @@
 import type { DType } from "../base/dtype.ts";
 import { FormatError } from "../base/errors.ts";
 import { elementCount, formatShape, type Shape } from "../base/shape.ts";
+import { ptrAdd } from "../driver/api.ts";
 import type { Device } from "../driver/device.ts";
-import type { TensorInfo, WeightSource } from "../formats/weight-source.ts";
+import { type StoredWeight, storedTypeName, storedWeights } from "../formats/stored/stored-weights.ts";
+import type { WeightSource } from "../formats/weight-source.ts";
+import { QuantizedWeight, type QuantizeOptions } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { join, stackedShape, type Weights } from "./weights.ts";
+import { dequantizeInto, groupStored, type QuantizedStored, quantizedMatrix } from "./stored-matrix.ts";
+import { type Upload, UploadGroup } from "./upload-plan.ts";
+import { join, type MatrixPart, stackedShape, type Weights } from "./weights.ts";
 
-/** One tensor of the checkpoint and the place on the device where its elements belong. */
-export interface Upload {
-  readonly info: TensorInfo;
-  /** The dtype of its elements. */
-  readonly from: DType;
-  readonly target: Tensor;
-  /** In elements of `target`, which is contiguous. */
-  readonly targetOffset: number;
+export type { Upload } from "./upload-plan.ts";
+
+/** What all views of one checkpoint share. */
+interface Checkpoint {
+  /** For messages. */
+  readonly path: string;
+  readonly source: WeightSource;
+  readonly device: Device;
+  readonly dtype: DType;
+  /** Matrices that are stored in 16 or 32 bits become this on the way. */
+  readonly quantize: QuantizeOptions | undefined;
+  readonly stored: ReadonlyMap<string, StoredWeight>;
+  readonly uploads: Upload[];
+  readonly used: Set<string>;
 }
 
 /**
  * Parameters from a checkpoint. Asking for a tensor allocates it and notes an upload; nothing is read before all are
  * known, so that a wrong checkpoint or too little memory shows at once, and the files are then read once, in order.
+ * What a weight is, is decided by the tensors that the file holds for it.
  */
 export class CheckpointWeights implements Weights {
-  readonly device: Device;
-  readonly dtype: DType;
-  readonly source: WeightSource;
-  readonly uploads: Upload[];
-  /** Of the checkpoint, for messages. */
-  readonly path: string;
+  readonly #of: Checkpoint;
   readonly #prefix: string;
 
-  constructor(path: string, source: WeightSource, device: Device, dtype: DType, prefix = "", uploads: Upload[] = []) {
-    this.path = path;
-    this.source = source;
-    this.device = device;
-    this.dtype = dtype;
-    this.uploads = uploads;
+  private constructor(of: Checkpoint, prefix: string) {
+    this.#of = of;
     this.#prefix = prefix;
   }
 
+  /** `path` is for messages; `dtype` what parameters become that are not quantized. */
+  static open(
+    path: string,
+    source: WeightSource,
+    device: Device,
+    dtype: DType,
+    quantize?: QuantizeOptions,
+  ): CheckpointWeights {
+    const stored = storedWeights(source);
+    return new CheckpointWeights({ path, source, device, dtype, quantize, stored, uploads: [], used: new Set() }, "");
+  }
+
+  get path(): string {
+    return this.#of.path;
+  }
+
+  get device(): Device {
+    return this.#of.device;
+  }
+
+  get dtype(): DType {
+    return this.#of.dtype;
+  }
+
+  get uploads(): readonly Upload[] {
+    return this.#of.uploads;
+  }
+
   at(name: string): CheckpointWeights {
-    return new CheckpointWeights(
-      this.path,
-      this.source,
-      this.device,
-      this.dtype,
-      join(this.#prefix, name),
-      this.uploads,
-    );
+    return new CheckpointWeights(this.#of, join(this.#prefix, name));
   }
 
   has(name: string): boolean {
-    return this.source.tensors.has(join(this.#prefix, name));
+    return this.#of.stored.has(join(this.#prefix, name));
   }
 
   tensor(name: string, shape: Shape): Tensor {
@@ -58,45 +82,95 @@ export class CheckpointWeights implements Weights {
   }
 
   stacked(parts: readonly { readonly name: string; readonly shape: Shape }[], shape = stackedShape(parts)): Tensor {
-    const infos = parts.map((part) => this.#find(part.name, part.shape));
-    const target = Tensor.empty(shape, { dtype: this.dtype, device: this.device });
-    let targetOffset = 0;
-    for (const { info, from } of infos) {
-      this.uploads.push({ info, from, target, targetOffset });
-      targetOffset += elementCount(info.shape);
+    const { device, dtype, uploads } = this.#of;
+    const found = parts.map((part) => this.#find(part.name, part.shape));
+    const target = Tensor.empty(shape, { dtype, device });
+    let offset = 0;
+    for (const weight of found) {
+      if (weight.kind === "plain")
+        uploads.push({ info: weight.info, from: weight.dtype, target, targetOffset: offset });
+      else
+        uploads.push(...dequantizeInto(weight, target.ptr && ptrAdd(target.ptr, offset * dtype.bytes), dtype, device));
+      offset += elementCount(weight.shape);
     }
     return target;
   }
 
-  /** Names in the checkpoint that no layer asked for. */
-  unused(): string[] {
-    const used = new Set(this.uploads.map((upload) => upload.info.name));
-    return [...this.source.tensors.keys()].filter((name) => !used.has(name));
+  matrices(parts: readonly MatrixPart[], keep?: "keep"): (Tensor | QuantizedWeight)[] {
+    const { device, dtype, quantize, uploads } = this.#of;
+    const found = parts.map((part) => this.#find(part.name, part.shape));
+    let first = 0;
+    return groupStored(found, keep !== undefined).map((group) => {
+      const mine = parts.slice(first, first + group.length);
+      first += group.length;
+      if (group[0]!.kind !== "plain") {
+        const made = quantizedMatrix(group as QuantizedStored[], device);
+        uploads.push(...made.uploads);
+        return made.weight;
+      }
+      if (!quantize || keep) return this.stacked(mine);
+      const made = quantizeOnTheWay(mine, group, quantize, device, dtype);
+      uploads.push(...made.uploads);
+      return made.weight;
+    });
   }
 
-  #find(name: string, shape: Shape): { info: TensorInfo; from: DType } {
-    const path = join(this.#prefix, name);
-    const info = this.source.tensors.get(path);
-    if (!info) {
-      const near = [...this.source.tensors.keys()].filter((key) => key.endsWith(name)).slice(0, 3);
-      throw new FormatError(
-        this.path,
-        `${this.path} has no tensor "${path}" ${formatShape(shape)} that its config calls for${near.length ? ` (it has ${near.join(", ")})` : ""}; is the checkpoint complete?`,
-      );
-    }
-    if (info.shape.length !== shape.length || info.shape.some((size, i) => size !== shape[i])) {
-      throw new FormatError(
-        info.file,
-        `${info.file}: tensor "${path}" is ${formatShape(info.shape)}, but the config calls for ${formatShape(shape)}; config.json and the weights do not belong together`,
-      );
-    }
-    const from = info.elementType;
-    if (!from?.isFloat) {
-      throw new FormatError(
-        info.file,
-        `${info.file}: tensor "${path}" has type ${info.dtype}; this version reads float32, float16 and bfloat16 weights`,
-      );
-    }
-    return { info, from };
+  /** Names in the checkpoint that no layer asked for. */
+  unused(): string[] {
+    return [...this.#of.stored.keys()].filter((name) => !this.#of.used.has(name));
   }
+
+  #find(name: string, shape: Shape): Exclude<StoredWeight, { kind: "unknown" }> {
+    const { path: checkpoint, stored, used } = this.#of;
+    const path = join(this.#prefix, name);
+    const weight = stored.get(path);
+    if (!weight) {
+      const near = [...stored.keys()].filter((key) => key.endsWith(name)).slice(0, 3);
+      throw new FormatError(
+        checkpoint,
+        `${checkpoint} has no tensor "${path}" ${formatShape(shape)} that its config calls for${near.length ? ` (it has ${near.join(", ")})` : ""}; is the checkpoint complete?`,
+      );
+    }
+    const file = weight.kind === "bnb4" ? weight.packed.file : weight.info.file;
+    if (weight.shape.length !== shape.length || weight.shape.some((size, i) => size !== shape[i])) {
+      throw new FormatError(
+        file,
+        `${file}: tensor "${path}" is ${formatShape(weight.shape)}, but the config calls for ${formatShape(shape)}; config.json and the weights do not belong together`,
+      );
+    }
+    if (weight.kind === "unknown" || (weight.kind === "plain" && !weight.dtype.isFloat)) {
+      throw new FormatError(
+        file,
+        `${file}: tensor "${path}" has type ${storedTypeName(weight)}; this version reads float32, float16, bfloat16, NF4, FP4 and GGML weights`,
+      );
+    }
+    used.add(path);
+    return weight;
+  }
+}
+
+/**
+ * Quantizes plain matrices as soon as their bytes are on the device; what they were is allocated when the first of them come
+ * and freed then, so that a model never needs the memory of its 16-bit form.
+ */
+function quantizeOnTheWay(
+  parts: readonly MatrixPart[],
+  group: readonly StoredWeight[],
+  options: QuantizeOptions,
+  device: Device,
+  dtype: DType,
+): { weight: QuantizedWeight; uploads: Upload[] } {
+  const shape = stackedShape(parts);
+  const weight = QuantizedWeight.reserve(shape, dtype, device, options);
+  const uploads = new UploadGroup(
+    () => Tensor.empty(shape, { dtype, device, tag: "weight to be quantized" }),
+    (values) => weight.fill(values),
+  );
+  let offset = 0;
+  for (const part of group) {
+    if (part.kind !== "plain") continue;
+    uploads.add(part.info, part.dtype, offset);
+    offset += elementCount(part.shape);
+  }
+  return { weight, uploads: uploads.uploads };
 }

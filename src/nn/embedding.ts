@@ -1,31 +1,46 @@
+import type { DType } from "../base/dtype.ts";
 import { DTypeError, ShapeError } from "../base/errors.ts";
 import { formatShape } from "../base/shape.ts";
 import { embedding } from "../kernels/embedding/embedding.ts";
+import { QuantizedWeight } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { Module } from "./module.ts";
 
-/** Rows of a table [V, C] by index, times a number. */
+/** Rows of a table [V, C] by index, times a number. A quantized table gives rows of `dtype`, which it then needs. */
 export class Embedding extends Module {
-  weight: Tensor;
+  weight: Tensor | QuantizedWeight;
   /** Multiplies every row; 1 but for Gemma. */
   readonly scale: number;
+  readonly dtype: DType;
 
-  constructor(weight: Tensor, scale = 1) {
+  constructor(weight: Tensor | QuantizedWeight, scale = 1, dtype?: DType) {
     super();
-    if (weight.rank !== 2) throw new ShapeError(`Embedding: weight must be [V, C], got ${formatShape(weight.shape)}`);
+    if (weight.shape.length !== 2) {
+      throw new ShapeError(`Embedding: weight must be [V, C], got ${formatShape(weight.shape)}`);
+    }
+    const own = weight instanceof QuantizedWeight ? dtype : weight.dtype;
+    if (!own) throw new DTypeError("Embedding: a quantized table needs the dtype of its rows as third argument");
     this.weight = weight;
     this.scale = scale;
+    this.dtype = own;
   }
 
   /** ids int32 of any shape [...] gives [..., C]. An id outside the table gives a row of NaN. */
   forward(ids: Tensor): Tensor {
-    return gatherRows(this.weight, ids, this.scale);
+    const { weight, scale } = this;
+    if (!(weight instanceof QuantizedWeight)) return gatherRows(weight, ids, scale);
+    checkIds(ids);
+    return weight.rows(ids, this.dtype, scale);
   }
+}
+
+function checkIds(ids: Tensor): void {
+  if (ids.dtype.name !== "int32") throw new DTypeError(`Embedding: ids must be int32, got ${ids.dtype.name}`);
 }
 
 /** table [N, C], ids int32 [...]: the rows times `scale`, [..., C]. */
 export function gatherRows(table: Tensor, ids: Tensor, scale = 1): Tensor {
-  if (ids.dtype.name !== "int32") throw new DTypeError(`Embedding: ids must be int32, got ${ids.dtype.name}`);
+  checkIds(ids);
   const [rows, cols] = table.shape as [number, number];
   const out = Tensor.empty([...ids.shape, cols], { dtype: table.dtype, device: table.device });
   embedding(table.device.stream, {

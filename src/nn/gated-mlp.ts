@@ -1,8 +1,8 @@
 import type { Tensor } from "../tensor/tensor.ts";
 import type { FeedForward } from "./decoder-layer.ts";
-import type { GateActivation, Linear } from "./linear.ts";
 import { loadStackedLinear } from "./load-linear.ts";
 import { Module } from "./module.ts";
+import type { GateActivation, Projection } from "./projection.ts";
 import type { Weights } from "./weights.ts";
 
 /**
@@ -10,11 +10,11 @@ import type { Weights } from "./weights.ts";
  * the activation, so that the [T, 2F] intermediate is never stored.
  */
 export class GatedMlp extends Module implements FeedForward {
-  readonly gateUp: Linear;
-  readonly down: Linear;
+  readonly gateUp: Projection;
+  readonly down: Projection;
   readonly activation: GateActivation;
 
-  constructor(gateUp: Linear, down: Linear, activation: GateActivation) {
+  constructor(gateUp: Projection, down: Projection, activation: GateActivation) {
     super();
     this.gateUp = gateUp;
     this.down = down;

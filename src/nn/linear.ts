@@ -1,17 +1,15 @@
-import type { DTypeLike } from "../base/dtype.ts";
+import type { DType, DTypeLike } from "../base/dtype.ts";
 import { ShapeError } from "../base/errors.ts";
-import { elementCount, formatShape } from "../base/shape.ts";
+import { formatShape } from "../base/shape.ts";
 import type { Device } from "../driver/device.ts";
 import { matmul } from "../kernels/matmul/matmul.ts";
-import type { MatmulParams } from "../kernels/matmul/params.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { Module } from "./module.ts";
+import { type ProductTarget, Projection } from "./projection.ts";
 
-/** The activation between the two halves of a gated feed-forward layer. */
-export type GateActivation = NonNullable<MatmulParams["gate"]>;
+export type { GateActivation } from "./projection.ts";
 
 /** y = x · weightᵀ + bias. weight [N, K], bias [N]; x [..., K] gives [..., N]. */
-export class Linear extends Module {
+export class Linear extends Projection {
   weight: Tensor;
   bias?: Tensor;
   /**
@@ -55,46 +53,26 @@ export class Linear extends Module {
     return this.weight.shape[0]!;
   }
 
-  /** With `residual` [..., N], adds it before the result is rounded; the result is then written over the residual. */
-  forward(x: Tensor, options: { residual?: Tensor } = {}): Tensor {
-    return this.#product(x, this.outFeatures, options.residual ? { residual: options.residual } : {});
+  protected get inputDType(): DType {
+    return this.weight.dtype;
   }
 
-  /** For a weight that stacks a gate and an up projection [2F, K]: activation(gate) · up, [..., F]. */
-  forwardGated(x: Tensor, activation: GateActivation): Tensor {
-    return this.#product(x, this.outFeatures / 2, { gate: activation });
-  }
-
-  #product(x: Tensor, n: number, epilogue: { residual?: Tensor; gate?: GateActivation }): Tensor {
-    const k = this.inFeatures;
-    if (x.shape.at(-1) !== k || x.dtype !== this.weight.dtype) {
-      throw new ShapeError(
-        `Linear: input must be [..., ${k}] ${this.weight.dtype.name}, got ${formatShape(x.shape)} ${x.dtype.name}; weight is ${formatShape(this.weight.shape)}`,
-      );
-    }
-    const rows = x.contiguous();
-    const shape = [...x.shape.slice(0, -1), n];
-    const out = epilogue.residual ?? Tensor.empty(shape, { dtype: x.dtype, device: x.device });
-    if (epilogue.residual && elementCount(out.shape) !== elementCount(shape)) {
-      throw new ShapeError(
-        `Linear: residual ${formatShape(out.shape)} must have the shape of the result, ${formatShape(shape)}`,
-      );
-    }
-    matmul(x.device.stream, {
-      out: out.ptr,
+  multiply(rows: Tensor, { out, stride, residual, gate }: ProductTarget): void {
+    const [n, k] = this.weight.shape as [number, number];
+    matmul(rows.device.stream, {
+      out,
       a: rows.ptr,
       b: this.weight.ptr,
-      m: elementCount(x.shape) / Math.max(1, k),
-      n,
+      m: rows.size / Math.max(1, k),
+      n: gate ? n / 2 : n,
       k,
-      dtype: x.dtype,
+      dtype: rows.dtype,
       transposeB: true,
+      ldd: stride,
       overlap: this.fixed,
       ...(this.bias ? { bias: this.bias.ptr } : {}),
-      ...(epilogue.residual ? { residual: out.ptr } : {}),
-      ...(epilogue.gate ? { gate: epilogue.gate } : {}),
+      ...(residual ? { residual: out } : {}),
+      ...(gate ? { gate } : {}),
     });
-    rows.dispose();
-    return out;
   }
 }

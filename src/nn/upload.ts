@@ -6,7 +6,7 @@ import type { PinnedBuffer } from "../driver/pinned.ts";
 import type { Stream } from "../driver/stream.ts";
 import type { WeightSource } from "../formats/weight-source.ts";
 import { cast } from "../kernels/copy/copy.ts";
-import type { Upload } from "./checkpoint-weights.ts";
+import type { Upload } from "./upload-plan.ts";
 
 export interface UploadProgress {
   readonly doneBytes: number;
@@ -140,6 +140,7 @@ class Slot implements Disposable {
       const destination = ptrAdd(target.ptr, first * target.dtype.bytes);
       if (from === target.dtype) {
         this.#stream.copyToDevice(destination, this.#pinned, segment.chunkOffset, segment.bytes);
+        segment.upload.queued?.(segment.bytes);
         continue;
       }
       // Kernels run in stream order, so one staging buffer serves every segment of this slot.
@@ -152,6 +153,7 @@ class Slot implements Disposable {
         dtype: from,
         count: segment.bytes / from.bytes,
       });
+      segment.upload.queued?.(segment.bytes);
     }
     this.#stream.record(this.#copied);
     this.#inFlight = true;

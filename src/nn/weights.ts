@@ -1,7 +1,14 @@
 import type { DType } from "../base/dtype.ts";
 import type { Shape } from "../base/shape.ts";
 import type { Device } from "../driver/device.ts";
+import { QuantizedWeight, type QuantizeOptions } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
+
+/** A matrix [N, K] of a checkpoint, by name. */
+export interface MatrixPart {
+  readonly name: string;
+  readonly shape: readonly [n: number, k: number];
+}
 
 /**
  * Where a network's parameters come from, seen under a name prefix. Layers ask for tensors by the checkpoint's names and
@@ -16,6 +23,11 @@ export interface Weights {
   tensor(name: string, shape: Shape): Tensor;
   /** Several tensors [n_i, …] as one [Σ n_i, …]: projections that run as a single product. `shape`: the same, divided otherwise. */
   stacked(parts: readonly { readonly name: string; readonly shape: Shape }[], shape?: Shape): Tensor;
+  /**
+   * Matrices [n_i, K] for products, as they are stored: neighbours of one type as one, a quantized one quantized. `keep`: not
+   * to be quantized on the way, as an embedding or a head.
+   */
+  matrices(parts: readonly MatrixPart[], keep?: "keep"): (Tensor | QuantizedWeight)[];
 }
 
 /** The first dimension summed, the others as in the first part. */
@@ -28,18 +40,21 @@ export function stackedShape(parts: readonly { readonly shape: Shape }[]): Shape
 export class RandomWeights implements Weights {
   readonly device: Device;
   readonly dtype: DType;
+  readonly #quantize: QuantizeOptions | undefined;
   readonly #prefix: string;
   readonly #counter: { next: number };
 
-  constructor(device: Device, dtype: DType, prefix = "", counter = { next: 1 }) {
+  constructor(device: Device, dtype: DType, quantize?: QuantizeOptions, prefix = "", counter = { next: 1 }) {
     this.device = device;
     this.dtype = dtype;
+    this.#quantize = quantize;
     this.#prefix = prefix;
     this.#counter = counter;
   }
 
   at(name: string): RandomWeights {
-    return new RandomWeights(this.device, this.dtype, join(this.#prefix, name), this.#counter);
+    const prefix = join(this.#prefix, name);
+    return new RandomWeights(this.device, this.dtype, this.#quantize, prefix, this.#counter);
   }
 
   has(name: string): boolean {
@@ -54,6 +69,13 @@ export class RandomWeights implements Weights {
 
   stacked(parts: readonly { readonly name: string; readonly shape: Shape }[], shape = stackedShape(parts)): Tensor {
     return this.tensor(parts[0]!.name, shape);
+  }
+
+  matrices(parts: readonly MatrixPart[], keep?: "keep"): (Tensor | QuantizedWeight)[] {
+    const values = this.stacked(parts);
+    if (!this.#quantize || keep) return [values];
+    using _ = values;
+    return [QuantizedWeight.quantize(values, this.#quantize)];
   }
 }
 

@@ -79,6 +79,11 @@ export interface Code4Data {
   /** A power of two from 32 to 4096. */
   readonly blockSize: number;
   readonly nested?: NestedAbsmax;
+  /**
+   * float16 or bfloat16: what bitsandbytes dequantizes this weight to, whatever it is multiplied with. Float32 values are
+   * rounded to it first, so that float32 stays the reference.
+   */
+  readonly valueDType?: DType;
 }
 
 /** The arguments behind CODE4_PARAMETERS. */

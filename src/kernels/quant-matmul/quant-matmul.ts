@@ -3,6 +3,7 @@ import { UnsupportedError } from "../../base/errors.ts";
 import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
 import { type DevicePtr, nullPtr } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
+import { cast } from "../copy/copy.ts";
 import { floatVariant } from "../float-variant.ts";
 import { dequantizeGgml } from "../ggml/ggml.ts";
 import { deviceTargets, type KernelShape, launch } from "../library.ts";
@@ -56,6 +57,7 @@ function shapeOf(p: QuantMatmulParams): QuantShape {
     format: weight.kind === "code4" ? "code4" : weight.type,
     blockSize: weight.kind === "code4" ? weight.blockSize : 0,
     nested: weight.kind === "code4" && weight.nested !== undefined,
+    rounded: weight.kind === "code4" && weight.valueDType !== undefined,
     vectorX: (p.x & 15n) === 0n && (m === 1 || rowBytes % 16 === 0),
   };
 }
@@ -150,13 +152,21 @@ function dequantizeAndMultiply(stream: Stream, p: QuantMatmulParams): void {
   matmul(stream, { ...rest, a: x, b: workspace.ptr, transposeB: true, ...(ldx === undefined ? {} : { lda: ldx }) });
 }
 
-/** W [rows, K] as `dtype`, rounded once from float32. out: on 32 bytes. */
+/** W [rows, K] as `dtype`, rounded once from float32 (of 4-bit codes, as Code4Data.valueDType says). out: on 32 bytes. */
 export function dequantizeWeight(
   stream: Stream,
   weight: QuantData,
   p: { out: DevicePtr; rows: number; k: number; dtype: QuantMatmulParams["dtype"] },
 ): void {
   const { out, rows, k, dtype } = p;
-  if (weight.kind === "code4") dequantizeCode4(stream, weight, { out, count: rows * k, dtype });
-  else dequantizeGgml(stream, { out, blocks: weight.blocks, type: weight.type, n: rows, cols: k, dtype });
+  const count = rows * k;
+  if (weight.kind === "ggml") {
+    dequantizeGgml(stream, { out, blocks: weight.blocks, type: weight.type, n: rows, cols: k, dtype });
+  } else if (weight.valueDType === undefined || dtype !== float32) {
+    dequantizeCode4(stream, weight, { out, count, dtype });
+  } else {
+    using values = stream.device.allocate(Math.max(16, count * weight.valueDType.bytes));
+    dequantizeCode4(stream, weight, { out: values.ptr, count, dtype: weight.valueDType });
+    cast(stream, { out, outDType: dtype, x: values.ptr, dtype: weight.valueDType, count });
+  }
 }

@@ -21,6 +21,7 @@ const shape: QuantShape = {
   format: "code4",
   blockSize: 64,
   nested: false,
+  rounded: false,
   vectorX: true,
 };
 const chosen = (change: Partial<QuantShape>, on = h100) => chooseQuant({ ...shape, ...change }, on).kernel;
@@ -30,6 +31,11 @@ describe("the kernel for a product with a quantized weight", () => {
     expect([1, 8, 16, 17, 2048].map((m) => chosen({ m }))).toEqual(["mma", "mma", "mma", "dequantize", "dequantize"]);
     expect([1, 8, 9].map((m) => chosen({ m, dtype: "f32" }))).toEqual(["gemv", "gemv", "dequantize"]);
     expect([1, 8, 9].map((m) => chosen({ m }, { ...h100, capability: 75 }))).toEqual(["gemv", "gemv", "dequantize"]);
+  });
+
+  test("float32 products of values that were rounded take them from a dequantized copy", () => {
+    expect(chosen({ dtype: "f32", rounded: true })).toBe("dequantize");
+    expect(chosen({ rounded: true })).toBe("mma");
   });
 
   test.each<[string, Partial<QuantShape>, RegExp]>([
