@@ -15,13 +15,11 @@ import { Vectors } from "../../support/vectors.ts";
 const vectors = new Vectors("nf4-vectors.safetensors");
 
 describeGpu("4-bit codes", (device) => {
-  const stream = device.stream;
-
   function quantize(x: ReturnType<DType["array"]>, dtype: DType, blockSize: number, type: FourBitType) {
     const count = x.length;
     const packed = output(device, uint8, Math.ceil(count / 2));
     const absmax = output(device, float32, Math.ceil(count / blockSize));
-    quantizeCode4(stream, {
+    quantizeCode4(device.stream, {
       packed: packed.ptr,
       absmax: absmax.ptr,
       x: upload(device, x),
@@ -46,7 +44,7 @@ describeGpu("4-bit codes", (device) => {
     const bytes = output(device, uint8, count);
     const nested = output(device, float32, Math.ceil(count / 256));
     const offset = output(device, float32, 1);
-    nestAbsmax(stream, {
+    nestAbsmax(device.stream, {
       bytes: bytes.ptr,
       nestedAbsmax: nested.ptr,
       offset: offset.ptr,
@@ -80,7 +78,7 @@ describeGpu("4-bit codes", (device) => {
   test.each(["a", "b", "c", "d"])("dequantizes vector %s to bfloat16 as bitsandbytes does, bit for bit", (name) => {
     const count = vectors.shape(`${name}.weight`).reduce((x, y) => x * y);
     const out = output(device, bfloat16, count);
-    dequantizeCode4(stream, stored(name), { out: out.ptr, count, dtype: bfloat16 });
+    dequantizeCode4(device.stream, stored(name), { out: out.ptr, count, dtype: bfloat16 });
     expect(bits(out.stored())).toEqual(vectors.bytes(`${name}.dequant`));
   });
 
@@ -88,7 +86,7 @@ describeGpu("4-bit codes", (device) => {
     const data = stored("d");
     const count = vectors.shape("d.absmax")[0]!;
     const out = output(device, float32, count);
-    expandAbsmax(stream, { out: out.ptr, bytes: data.absmax, nested: data.nested!, count });
+    expandAbsmax(device.stream, { out: out.ptr, bytes: data.absmax, nested: data.nested!, count });
     const [code, nested] = [vectors.floats("d.nested_code"), vectors.floats("d.nested_absmax")];
     const offset = vectors.floats("d.offset")[0]!;
     const expected = Float32Array.from(vectors.bytes("d.absmax"), (byte, i) =>
@@ -127,7 +125,7 @@ describeGpu("4-bit codes", (device) => {
         blockSize,
       };
       const out = output(device, float32, count);
-      dequantizeCode4(stream, data, { out: out.ptr, count, dtype: float32 });
+      dequantizeCode4(device.stream, data, { out: out.ptr, count, dtype: float32 });
       const values = toNumbers(dtype, x);
       const expected = reference(values, blockSize, type);
       const got = out.stored() as Float32Array;
@@ -139,7 +137,7 @@ describeGpu("4-bit codes", (device) => {
       expect(differ).toBe(-1);
       // 16-bit outputs are the float32 value rounded once.
       const half = output(device, bfloat16, count);
-      dequantizeCode4(stream, data, { out: half.ptr, count, dtype: bfloat16 });
+      dequantizeCode4(device.stream, data, { out: half.ptr, count, dtype: bfloat16 });
       const rounded = toNumbers(bfloat16, half.stored());
       expect(got.findIndex((y, i) => Math.abs(rounded[i]! - y) > Math.abs(y) / 256)).toBe(-1);
     }
