@@ -29,7 +29,9 @@ describeGpu("quantized models", (device) => {
   test.each(["nf4", "fp4"])("16-bit weights become %s while they are loaded", async (quantization) => {
     using plain = await LanguageModel.fromPretrained("demo", { device, dtype: "float16" });
     using model = await LanguageModel.fromPretrained("demo", { device, dtype: "float16", quantization });
-    expect(new Set([...model.network.quantizedWeights()].map((weight) => weight.type))).toEqual(new Set([quantization]));
+    expect(new Set([...model.network.quantizedWeights()].map((weight) => weight.type))).toEqual(
+      new Set([quantization]),
+    );
     expect(model.network.parameterCount).toBe(plain.network.parameterCount);
     expect(model.network.parameterBytes).toBeLessThan(plain.network.parameterBytes * 0.5);
     // Four bits move logits by some percent; this model is trained, and goes on choosing the same tokens.
