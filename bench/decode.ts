@@ -1,3 +1,4 @@
+import type { DTypeName } from "../src/base/dtype.ts";
 import { ArgumentError } from "../src/base/errors.ts";
 import type { Device } from "../src/driver/device.ts";
 import { Engine } from "../src/engine/engine.ts";
@@ -24,6 +25,7 @@ export const bench = defineBench({
     shape: { help: "size of the model, with --weights random", default: "llama-3.1-8b" },
     weights: { help: "random, or the directory of a checkpoint", default: "random" },
     dtype: { help: "float32, float16 or bfloat16", default: "bfloat16" },
+    quant: { help: "nf4 or fp4: quantizes the layers' matrices while they are loaded" },
     batch: { help: "sequences, comma-separated for several runs", default: "1" },
     context: { help: "tokens of the prompt", default: "512" },
     tokens: { help: "tokens that each sequence adds", default: "128" },
@@ -36,7 +38,7 @@ export const bench = defineBench({
     const repeats = positiveInteger("repeats", options.repeats);
     if (tokens < 8) throw new ArgumentError("--tokens: at least 8, so that captured steps are most of what is timed");
     const bandwidth = readBandwidth(device);
-    using network = await open(options.weights, options.shape, device, dtype.name);
+    using network = await open(options, device, dtype.name);
     using engine = new Engine(network);
     const rows: Row[] = [];
     for (const batch of options.batch.split(",").map((text) => positiveInteger("batch", text))) {
@@ -59,7 +61,7 @@ export const bench = defineBench({
       });
     }
     table(
-      `decode, ${options.weights === "random" ? options.shape : options.weights}, ${dtype.name}, context ${context} + ${tokens}; read bandwidth ${bandwidth.toFixed(2)} TB/s; medians of ${repeats}`,
+      `decode, ${options.weights === "random" ? options.shape : options.weights}, ${dtype.name}${options.quant ? `, ${options.quant}` : ""}, context ${context} + ${tokens}; read bandwidth ${bandwidth.toFixed(2)} TB/s; medians of ${repeats}`,
       rows,
     );
   },
@@ -71,9 +73,13 @@ interface Run {
   readonly hostUs: number;
 }
 
-async function open(weights: string, shape: string, device: Device, dtype: "float32" | string): Promise<CausalNetwork> {
-  if (weights === "random") return randomNetwork(shapeConfig(shape), device, dtype as "float32");
-  return (await LanguageModel.fromPretrained(weights, { device, dtype })).network;
+async function open(
+  { weights, shape, quant }: { weights: string; shape: string; quant: string | undefined },
+  device: Device,
+  dtype: DTypeName,
+): Promise<CausalNetwork> {
+  if (weights === "random") return randomNetwork(shapeConfig(shape), device, dtype, quant);
+  return (await LanguageModel.fromPretrained(weights, { device, dtype, quantization: quant })).network;
 }
 
 async function run(engine: Engine, batch: number, context: number, tokens: number): Promise<Run> {
