@@ -13,6 +13,8 @@ export { type DeviceListing, listDevices, openDevice } from "./driver/open.ts";
 export { PinnedBuffer } from "./driver/pinned.ts";
 export { Stream } from "./driver/stream.ts";
 export { cacheFootprint, type GroupFootprint } from "./engine/cache-plan.ts";
+export { type CompareOptions, compareModels } from "./engine/compare-models.ts";
+export { type Divergence, DivergenceMeter, klDivergence } from "./engine/divergence.ts";
 export type { GenerateOptions } from "./engine/generate-options.ts";
 export {
   AutoModelForCausalLM,

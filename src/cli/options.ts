@@ -81,7 +81,7 @@ export async function loadModel(
   }
 }
 
-function number(text: string): number {
+export function number(text: string): number {
   const value = Number(text);
   if (text.trim() === "" || Number.isNaN(value)) throw new InvalidArgumentError("it must be a number");
   return value;

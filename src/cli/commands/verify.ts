@@ -2,26 +2,35 @@ import { Command } from "commander";
 import type { Verification } from "../../engine/verify.ts";
 import type { ExpertChoices } from "../../engine/verify-experts.ts";
 import { exitCodes, interruptible } from "../errors.ts";
-import { addModelOptions, loadModel, type ModelFlags } from "../options.ts";
+import { addModelOptions, examples, loadModel, number } from "../options.ts";
+import type { CompareFlags } from "../verify/compare.ts";
 
-interface Flags extends ModelFlags {
-  readonly json?: boolean;
+interface Flags extends CompareFlags {
   readonly expected?: string;
 }
 
 export function verifyCommand(): Command {
   const command = new Command("verify")
-    .description("compare a checkpoint with the reference logits in its expected.safetensors; exit code 0 or 1")
+    .description("compare a checkpoint with reference logits, or two checkpoints with each other; exit code 0 or 1")
     .argument(
       "<model>",
       "directory with the checkpoint and expected.safetensors, or NAME.gguf beside NAME.expected.safetensors",
     )
+    .argument("[other]", "a second model: how far its predictions are from those of the first")
     .option("--expected <file>", "the reference run, when it is not in the directory")
-    .option("--json", "print the figures as JSON");
+    .option("--text <file>", "two models: what they read (default: a sample of prose, code and numbers)")
+    .option("--max-tokens <count>", "two models: read at most this many tokens (default: 1024)", number)
+    .option("--max-kl <nats>", "two models: the largest mean divergence that passes (default: 0.1)", number)
+    .option("--json", "print the figures as JSON")
+    .addHelpText("after", examples("verify ./checkpoint", "verify ./Llama-3.2-1B ./Llama-3.2-1B-nf4 --max-kl 0.2"));
   return addModelOptions(command).action(run);
 }
 
-async function run(name: string, flags: Flags): Promise<void> {
+async function run(name: string, other: string | undefined, flags: Flags): Promise<void> {
+  if (other !== undefined) {
+    const { compare } = await import("../verify/compare.ts");
+    return compare(name, other, flags);
+  }
   const { checkReference, verifyCheckpoint } = await import("../../engine/verify.ts");
   const { findModel } = await import("../../models/find-model.ts");
   const expected = flags.expected ?? findModel(name).expectedFile;

@@ -1,0 +1,59 @@
+import { readFileSync } from "node:fs";
+import { ArgumentError, FileError } from "../../base/errors.ts";
+import type { Divergence } from "../../engine/divergence.ts";
+import { exitCodes, interruptible } from "../errors.ts";
+import { loadModel, type ModelFlags } from "../options.ts";
+
+export interface CompareFlags extends ModelFlags {
+  readonly text?: string;
+  readonly maxKl?: number;
+  readonly maxTokens?: number;
+  readonly json?: boolean;
+}
+
+/** `llcuda verify A B`: how far B's predictions are from A's. */
+export async function compare(a: string, b: string, flags: CompareFlags): Promise<void> {
+  const [{ compareModels, defaultMaxKl }, { findModel }] = await Promise.all([
+    import("../../engine/compare-models.ts"),
+    import("../../models/find-model.ts"),
+  ]);
+  const { maxKl = defaultMaxKl, maxTokens } = flags;
+  if (!(maxKl >= 0)) throw new ArgumentError(`--max-kl must be a number of at least 0, got ${maxKl}`);
+  const text = flags.text === undefined ? undefined : readText(flags.text);
+  for (const name of [a, b]) findModel(name).readConfig();
+  const result = await interruptible((signal) =>
+    compareModels(
+      () => loadModel(a, flags, signal),
+      () => loadModel(b, flags, signal),
+      { text, maxTokens, signal },
+    ),
+  );
+  const passed = result.meanKl <= maxKl; // NaN does not pass
+  const output = flags.json ? `${JSON.stringify({ a, b, passed, maxMeanKl: maxKl, ...result })}\n` : undefined;
+  process.stdout.write(output ?? describe(a, b, result, { maxKl, passed }));
+  if (!passed) process.exitCode = exitCodes.failed;
+}
+
+function readText(path: string): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
+  } catch (cause) {
+    const reason =
+      cause instanceof TypeError ? "it is not UTF-8 text" : `it cannot be read (${(cause as Error).message})`;
+    throw new FileError(path, `${path}: ${reason}`, { cause });
+  }
+}
+
+function describe(a: string, b: string, d: Divergence, { maxKl, passed }: { maxKl: number; passed: boolean }): string {
+  const lines = [
+    `${b} against ${a}, on ${d.tokens} tokens`,
+    `  KL divergence    mean ${nats(d.meanKl)}, 99th percentile ${nats(d.p99Kl)}, largest ${nats(d.maxKl)} nats`,
+    `  top-1 agreement  ${(100 * d.top1Agreement).toFixed(1)} %`,
+    passed ? `passed: the mean is at most ${maxKl}` : `FAILED: the mean is not at most ${maxKl}`,
+  ];
+  return `${lines.join("\n")}\n`;
+}
+
+function nats(value: number): string {
+  return value === 0 || value >= 1e-3 ? value.toFixed(4) : value.toExponential(1);
+}
