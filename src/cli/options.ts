@@ -1,6 +1,7 @@
 import { type Command, InvalidArgumentError } from "commander";
 import { checkGenerateOptions, type GenerateOptions } from "../engine/generate-options.ts";
 import type { LanguageModel } from "../engine/language-model.ts";
+import type { ModelFiles } from "../formats/model-files/model-files.ts";
 import type { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
 import { ProgressBar } from "./terminal.ts";
 
@@ -8,6 +9,9 @@ export interface ModelFlags {
   readonly device?: string;
   readonly dtype?: string;
   readonly rotaryDtype?: string;
+  readonly base?: string;
+  readonly adapter?: string;
+  readonly merge?: boolean;
 }
 
 export function addModelOptions(command: Command): Command {
@@ -15,6 +19,15 @@ export function addModelOptions(command: Command): Command {
     .optionsGroup("Where and how it computes:")
     .option("-d, --device <name>", "cuda:0, cuda:1, …, sim (default: LLCUDA_DEVICE, else the first GPU, else sim)")
     .option("--dtype <type>", "float32, float16 or bfloat16 (default: as the checkpoint is stored)")
+    .optionsGroup("Options:");
+}
+
+export function addAdapterOptions(command: Command): Command {
+  return command
+    .optionsGroup("LoRA adapters:")
+    .option("--adapter <dir>", "a PEFT adapter to put on the model (of two, the second)")
+    .option("--base <model>", "the base, when <model> is an adapter's directory (default: what its config names)")
+    .option("--merge", "add the adapter to the weights instead of applying it beside them")
     .optionsGroup("Options:");
 }
 
@@ -58,6 +71,12 @@ export async function addSoftwareDevices(): Promise<void> {
   registerSim();
 }
 
+/** The files of the model that is asked for, before anything is loaded: its base's and its adapter's. */
+export async function findFiles(name: string, { adapter, base }: ModelFlags): Promise<ModelFiles> {
+  const { findModelWithAdapter } = await import("../models/find-model.ts");
+  return findModelWithAdapter(name, { adapter, base });
+}
+
 /** Loads a model with a progress bar. */
 export async function loadModel(
   name: string,
@@ -72,6 +91,9 @@ export async function loadModel(
       device: flags.device,
       dtype: flags.dtype,
       rotaryDtype: flags.rotaryDtype,
+      base: flags.base,
+      adapter: flags.adapter,
+      merge: flags.merge,
       signal,
       tokenizer,
       onProgress: ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),

@@ -13,8 +13,8 @@ import { verifyCommand } from "./commands/verify.ts";
 import { exitCodes, reportError } from "./errors.ts";
 
 const closing = `
-MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors), a .gguf file, or demo
-for the small model that comes with llcuda.
+MODEL is a directory with a HuggingFace checkpoint (config.json, tokenizer.json, *.safetensors) or a LoRA adapter, a .gguf
+file, or demo for the small model that comes with llcuda.
 
 Exit codes: 0 done; 1 a check failed; 2 unusable input, or a device that is not there; 130 interrupted.
 Environment variables are listed in docs/settings.md; llcuda doctor says what this machine lacks.

@@ -5,6 +5,7 @@ import type { PinnedBuffer } from "../driver/pinned.ts";
 import type { Stream } from "../driver/stream.ts";
 import { seenWords } from "../kernels/sampling/repetition.ts";
 import type { CachePages } from "../nn/forward-context.ts";
+import type { AdapterRows, LoadedAdapter } from "../nn/lora/adapter-set.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { noBlock } from "./block-manager.ts";
 import type { SequenceBlocks } from "./paged-cache.ts";
@@ -38,6 +39,8 @@ export class DecodeBatch implements Disposable {
   readonly blockTable: Tensor;
   /** Views of `slots` and `blockTable`, for each group. */
   readonly pages: readonly CachePages[];
+  /** int32 [B]: the slot of each row's adapter, -1 for none. */
+  readonly adapterSlots: Tensor;
   /** Per row: float32, int32, float32, float32, int64. */
   readonly temperature: Tensor;
   readonly topK: Tensor;
@@ -57,6 +60,8 @@ export class DecodeBatch implements Disposable {
   greedyOnly = false;
   /** Some row of it has a repetition penalty. */
   penalizes = false;
+  /** The adapters of the batch that started last, where it has any. */
+  adapterRows: AdapterRows | undefined;
   readonly #stream: Stream;
   /** What `blockTable` holds; rows are copied from here, asynchronously. */
   readonly #tableMirror: PinnedBuffer;
@@ -75,6 +80,7 @@ export class DecodeBatch implements Disposable {
     this.slots = Tensor.zeros([groups, rows], { dtype: int32, device });
     this.contextLengths = ints();
     this.draws = ints();
+    this.adapterSlots = ints();
     this.queryStarts = Tensor.arange(0, rows + 1, 1, { dtype: int32, device });
     this.blockTable = Tensor.zeros([groups, rows, maxBlocks], { dtype: int32, device });
     this.pages = Array.from({ length: groups }, (_, group) => ({
@@ -103,6 +109,7 @@ export class DecodeBatch implements Disposable {
     prompts: readonly (readonly number[])[],
     sequences: readonly SequenceBlocks[],
     sampling: readonly SamplingParameters[],
+    adapters: readonly (LoadedAdapter | undefined)[],
   ): void {
     const perRow = (value: (row: number) => number) =>
       Int32Array.from({ length: this.rows }, (_, row) => (row < prompts.length ? value(row) : 0));
@@ -123,6 +130,13 @@ export class DecodeBatch implements Disposable {
     this.penalizes = sampling.some((p) => (p.repetitionPenalty ?? 1) !== 1);
     if (this.penalizes) write(this.seen, bitsOf(prompts, this.seen.shape as [number, number]));
     this.#setSampling(sampling);
+    write(
+      this.adapterSlots,
+      Int32Array.from({ length: this.rows }, (_, row) => adapters[row]?.slot ?? -1),
+    );
+    const isAdapted = adapters.some((adapter) => adapter !== undefined);
+    const whole = adapters.find((adapter) => adapter?.replacesWeights);
+    this.adapterRows = isAdapted ? { slots: this.adapterSlots, whole } : undefined;
     new Int32Array(this.#tableMirror.buffer, 0, this.blockTable.size).fill(noBlock);
     this.#stream.copyToDevice(this.blockTable.ptr, this.#tableMirror, 0, this.blockTable.sizeBytes);
     for (const [row, { tables }] of sequences.entries()) {

@@ -4,22 +4,22 @@ import type { MemoryPool } from "../driver/memory.ts";
 import { advance } from "../kernels/sampling/advance.ts";
 import { penalizeRepetition } from "../kernels/sampling/repetition.ts";
 import { sample, samplingWorkspaceBytes } from "../kernels/sampling/sampling.ts";
-import type { CausalNetwork } from "../models/network.ts";
 import type { ForwardContext } from "../nn/forward-context.ts";
 import { blockSize, type KvCache } from "../nn/kv-cache.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { type DecodeBatch, ringSteps } from "./decode-batch.ts";
+import type { AdaptedNetwork } from "./prefill.ts";
 
 /**
  * Draws one token for every row from `hidden` [B, C] and moves the batch on: the tokens go to the ring and become the
  * next step's input, positions and lengths grow by one, the next slots are looked up. All on the device.
  */
-export function sampleAndAdvance(network: CausalNetwork, batch: DecodeBatch, hidden: Tensor): void {
+export function sampleAndAdvance({ network, adapters }: AdaptedNetwork, batch: DecodeBatch, hidden: Tensor): void {
   tidy(() => {
     const { device, vocabSize } = network;
     const { rows } = batch;
-    const logits = network.logits(hidden);
+    const logits = adapters.run(batch.adapterRows, () => network.logits(hidden));
     if (batch.penalizes) {
       penalizeRepetition(device.stream, {
         logits: logits.ptr,
@@ -70,7 +70,8 @@ export function sampleAndAdvance(network: CausalNetwork, batch: DecodeBatch, hid
 }
 
 /** One decode step: every row's token through the network, then `sampleAndAdvance`. */
-function decodeStep(network: CausalNetwork, cache: KvCache, batch: DecodeBatch, maxContext: number): void {
+function decodeStep(adapted: AdaptedNetwork, cache: KvCache, batch: DecodeBatch, maxContext: number): void {
+  const { network, adapters } = adapted;
   tidy(() => {
     const context: ForwardContext = {
       stream: network.device.stream,
@@ -84,36 +85,44 @@ function decodeStep(network: CausalNetwork, cache: KvCache, batch: DecodeBatch, 
       maxQuery: 1,
       maxContext,
     };
-    sampleAndAdvance(network, batch, network.forward(batch.tokenIds, context));
+    const hidden = adapters.run(batch.adapterRows, () => network.forward(batch.tokenIds, context));
+    sampleAndAdvance(adapted, batch, hidden);
   });
 }
 
 /**
  * Decode steps of one batch as CUDA graphs: one per power of two of context, since the context bounds the grid of
- * attention, with less sampling when every row is greedy and more when one has a repetition penalty. The first step of a kind runs as it is, which also loads what it needs; the second is captured.
+ * attention, with less sampling when every row is greedy, more when one has a repetition penalty, and what adapters add when a
+ * row has one. The first step of a kind runs as it is, which also loads what it needs; the second is captured.
  */
 export class DecodeSteps implements Disposable {
-  readonly #network: CausalNetwork;
+  readonly #adapted: AdaptedNetwork;
   readonly #cache: () => KvCache;
   readonly #batch: DecodeBatch;
   #memory: MemoryPool;
   readonly #graphs = new Map<string, ExecutableGraph | "warm">();
+  /** Of the adapters, when the graphs were captured. */
+  #version: number;
 
-  constructor(network: CausalNetwork, cache: () => KvCache, batch: DecodeBatch) {
-    this.#network = network;
+  constructor(adapted: AdaptedNetwork, cache: () => KvCache, batch: DecodeBatch) {
+    this.#adapted = adapted;
+    this.#version = adapted.adapters.version;
     this.#cache = cache;
     this.#batch = batch;
-    this.#memory = network.device.createMemoryPool("decode graphs");
+    this.#memory = adapted.network.device.createMemoryPool("decode graphs");
   }
 
   /** Submits one step for rows that see at most `context` tokens. Does not wait. */
   submit(context: number): void {
-    const { device } = this.#network;
+    const { device } = this.#adapted.network;
     const bound = contextBound(context);
-    const key = `${bound}${this.#batch.greedyOnly ? " greedy" : ""}${this.#batch.penalizes ? " penalized" : ""}`;
+    const { greedyOnly, penalizes, adapterRows } = this.#batch;
+    if (adapterRows) this.#renew();
+    const adapted = adapterRows ? ` adapted ${adapterRows.whole?.id ?? ""}` : "";
+    const key = `${bound}${greedyOnly ? " greedy" : ""}${penalizes ? " penalized" : ""}${adapted}`;
     const known = this.#graphs.get(key);
     if (known === undefined) {
-      decodeStep(this.#network, this.#cache(), this.#batch, bound);
+      decodeStep(this.#adapted, this.#cache(), this.#batch, bound);
       this.#graphs.set(key, "warm");
       return;
     }
@@ -122,7 +131,7 @@ export class DecodeSteps implements Disposable {
       return;
     }
     const graph = device.useMemory(this.#memory, () =>
-      device.stream.capture(() => decodeStep(this.#network, this.#cache(), this.#batch, bound)),
+      device.stream.capture(() => decodeStep(this.#adapted, this.#cache(), this.#batch, bound)),
     );
     const executable = graph.instantiate();
     graph.dispose();
@@ -130,10 +139,19 @@ export class DecodeSteps implements Disposable {
     executable.launch(device.stream);
   }
 
+  /** Forgets graphs that loading or unloading an adapter has made wrong; they may be running. */
+  #renew(): void {
+    const { adapters, network } = this.#adapted;
+    if (this.#version === adapters.version) return;
+    network.device.stream.synchronize();
+    this.clear();
+    this.#version = adapters.version;
+  }
+
   /** Forgets all graphs, because an address that they hold has changed. Nothing of them may be running. */
   clear(): void {
     this.dispose();
-    this.#memory = this.#network.device.createMemoryPool("decode graphs");
+    this.#memory = this.#adapted.network.device.createMemoryPool("decode graphs");
   }
 
   dispose(): void {

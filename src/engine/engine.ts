@@ -1,13 +1,14 @@
 import { ArgumentError, ContextLengthError } from "../base/errors.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { blockSize } from "../nn/kv-cache.ts";
+import { AdapterSet, type LoadedAdapter } from "../nn/lora/adapter-set.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { DecodeBatch, ringSteps } from "./decode-batch.ts";
 import { DecodeSteps } from "./decode-step.ts";
 import { Mutex } from "./mutex.ts";
 import { PagedCache } from "./paged-cache.ts";
-import { prefillAll } from "./prefill.ts";
+import { adapterRows, prefillAll } from "./prefill.ts";
 import type { TokenEvent, TokenRequest } from "./request.ts";
 import { type EngineStatistics, Wave } from "./wave.ts";
 
@@ -20,6 +21,7 @@ const maxRows = 64;
  */
 export class Engine implements Disposable {
   readonly network: CausalNetwork;
+  readonly adapters: AdapterSet;
   readonly statistics: EngineStatistics = { decodeSteps: 0, decodeHostMs: 0 };
   readonly #lock = new Mutex();
   readonly #batches = new Map<number, { readonly batch: DecodeBatch; readonly steps: DecodeSteps }>();
@@ -27,10 +29,14 @@ export class Engine implements Disposable {
 
   constructor(network: CausalNetwork) {
     this.network = network;
+    this.adapters = new AdapterSet(network);
     // Graphs hold the cache's addresses.
-    this.#cache = new PagedCache(network, () => {
-      for (const { steps } of this.#batches.values()) steps.clear();
-    });
+    this.#cache = new PagedCache(network, () => this.forgetGraphs());
+  }
+
+  /** For a network whose parameters have moved. Nothing may be running. */
+  forgetGraphs(): void {
+    for (const { steps } of this.#batches.values()) steps.clear();
   }
 
   /** Device memory that the cache of keys and values takes now; it grows with what is asked, and is kept. */
@@ -45,33 +51,50 @@ export class Engine implements Disposable {
    */
   async *run(requests: readonly TokenRequest[], signal?: AbortSignal): AsyncGenerator<TokenEvent, void> {
     for (const request of requests) this.#check(request.promptIds);
-    const release = await this.#lock.acquire();
+    const freeAdapters = this.adapters.use(requests.flatMap(({ adapter }) => adapter ?? []));
     try {
-      for (let first = 0; first < requests.length; first += maxRows) {
-        const part = requests.slice(first, first + maxRows);
-        const { network, statistics } = this;
-        const wave = new Wave({ network, statistics, cache: this.#cache, ...this.#batchFor(part.length) }, part);
-        try {
-          for await (const event of wave.run(signal)) yield { ...event, request: event.request + first };
-        } finally {
-          wave.dispose();
+      const release = await this.#lock.acquire();
+      try {
+        for (const part of divide(requests)) {
+          const { network, adapters, statistics } = this;
+          const parts = { network, adapters, statistics, cache: this.#cache, ...this.#batchFor(part.length) };
+          const wave = new Wave(
+            parts,
+            part.map(({ request }) => request),
+          );
+          try {
+            for await (const event of wave.run(signal)) yield { ...event, request: part[event.request]!.index };
+          } finally {
+            wave.dispose();
+          }
         }
+      } finally {
+        release();
       }
     } finally {
-      release();
+      freeAdapters();
     }
   }
 
   /** Logits of every position of one sequence, [T, V], for evaluation. The caller disposes the tensor. */
-  async logits(ids: readonly number[]): Promise<Tensor> {
+  async logits(ids: readonly number[], adapter?: LoadedAdapter): Promise<Tensor> {
     this.#check(ids, 0);
+    const freeAdapter = this.adapters.use(adapter ? [adapter] : []);
     const release = await this.#lock.acquire();
     const blocks = this.#cache.open();
     try {
-      return tidy(() => this.network.logits(prefillAll(this.network, this.#cache, { ids, blocks })));
+      return tidy(() => {
+        const hidden = prefillAll(this, this.#cache, { ids, blocks, adapter });
+        const rows = adapterRows(
+          this.network.device,
+          ids.map(() => adapter),
+        );
+        return this.adapters.run(rows, () => this.network.logits(hidden));
+      });
     } finally {
       this.#cache.close(blocks);
       release();
+      freeAdapter();
     }
   }
 
@@ -83,7 +106,7 @@ export class Engine implements Disposable {
       const { device, contextLength, vocabSize } = this.network;
       const maxBlocks = Math.ceil((contextLength + ringSteps) / blockSize);
       const batch = new DecodeBatch(device, { rows: size, maxBlocks, groups: this.#cache.groups.length, vocabSize });
-      entry = { batch, steps: new DecodeSteps(this.network, () => this.#cache.store, batch) };
+      entry = { batch, steps: new DecodeSteps(this, () => this.#cache.store, batch) };
       this.#batches.set(size, entry);
     }
     return entry;
@@ -113,12 +136,35 @@ export class Engine implements Disposable {
       batch.dispose();
     }
     this.#batches.clear();
+    this.adapters.dispose();
     this.#cache.dispose();
   }
 
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+interface NumberedRequest {
+  readonly index: number;
+  readonly request: TokenRequest;
+}
+
+/**
+ * The batches that requests run in, one after another: of at most `maxRows`, and in one of its own for each adapter that
+ * replaces weights.
+ */
+export function divide(requests: readonly TokenRequest[]): NumberedRequest[][] {
+  const groups = new Map<number | undefined, NumberedRequest[]>();
+  for (const [index, request] of requests.entries()) {
+    const key = request.adapter?.replacesWeights ? request.adapter.id : undefined;
+    const group = groups.get(key);
+    if (group) group.push({ index, request });
+    else groups.set(key, [{ index, request }]);
+  }
+  return [...groups.values()].flatMap((group) =>
+    Array.from({ length: Math.ceil(group.length / maxRows) }, (_, i) => group.slice(i * maxRows, (i + 1) * maxRows)),
+  );
 }
 
 /** Batches come in few sizes, so that their graphs are reused: 1 to 8 as they are, then powers of two. */

@@ -2,10 +2,18 @@ import { ArgumentError } from "../base/errors.ts";
 import type { GenerationConfig } from "../formats/config/generation-config.ts";
 import { type SamplingOptions, samplingParameters } from "./sampling.ts";
 
+/** A loaded adapter by name, null for none, undefined for the default. */
+export type AdapterChoice = string | null | undefined;
+
 /** What is not set comes from generation_config.json; without one, decoding is greedy, as in transformers. */
 export interface GenerateOptions extends SamplingOptions {
   /** The most tokens to add; by default as many as the context holds. */
   readonly maxNewTokens?: number | undefined;
+  /**
+   * The loaded adapter to answer with, by name; null for the base alone. By default the model's own choice
+   * (`model.defaultAdapter`). For several prompts also a list, one for each.
+   */
+  readonly adapter?: AdapterChoice | readonly AdapterChoice[] | undefined;
   /** Texts that end the answer; they are not part of it. */
   readonly stop?: string | readonly string[] | undefined;
   /** Tokens that end the answer, besides those that the model's files name. */

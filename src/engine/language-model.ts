@@ -1,3 +1,4 @@
+import { basename } from "node:path";
 import { type DTypeName, dtype } from "../base/dtype.ts";
 import { ArgumentError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
@@ -10,12 +11,20 @@ import { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
 import { type CheckpointExportOptions, exportCheckpoint } from "../models/export/checkpoint.ts";
 import { formatOf } from "../models/export/formats.ts";
 import type { ExportSummary } from "../models/export/summary.ts";
-import { findModel } from "../models/find-model.ts";
+import { findModelWithAdapter } from "../models/find-model.ts";
 import { type LoadOptions, loadNetwork } from "../models/load-network.ts";
 import type { CausalNetwork } from "../models/network.ts";
+import type { LoadedAdapter } from "../nn/lora/adapter-set.ts";
+import { mergeAdapter } from "../nn/lora/merge.ts";
+import type { UploadOptions } from "../nn/upload.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Engine } from "./engine.ts";
-import { checkGenerateOptions, type GenerateOptions, samplingDefaults } from "./generate-options.ts";
+import {
+  type AdapterChoice,
+  checkGenerateOptions,
+  type GenerateOptions,
+  samplingDefaults,
+} from "./generate-options.ts";
 import type { TokenRequest } from "./request.ts";
 import { samplingParameters } from "./sampling.ts";
 import { type GenerationResult, TextAssembly } from "./text-assembly.ts";
@@ -31,6 +40,12 @@ export interface GenerationChunk {
 export interface FromPretrainedOptions extends LoadOptions {
   /** A device or its name; by default LLCUDA_DEVICE, else the first GPU, else `sim`. */
   readonly device?: Device | string | undefined;
+  /** The base model of an adapter, in place of the one that its config names: a path, or `demo`. */
+  readonly base?: string | undefined;
+  /** A LoRA adapter to load on top of the model, as if its own directory had been given with `base`. */
+  readonly adapter?: string | undefined;
+  /** Adds the adapter to the weights instead of applying it beside them: as fast as the base alone, but for good. */
+  readonly merge?: boolean | undefined;
   /** A tokenizer that is loaded already; by default the model's own, read when it is first needed. */
   readonly tokenizer?: PretrainedTokenizer | undefined;
 }
@@ -50,6 +65,8 @@ export class LanguageModel implements Disposable {
   readonly engine: Engine;
   /** What the rotary frequencies are rounded to. */
   readonly rotaryDtype: DTypeName;
+  /** The adapter of requests that name none; null for the base alone. Null unless the model was loaded as an adapter. */
+  defaultAdapter: string | null = null;
   #tokenizer: PretrainedTokenizer | undefined;
 
   /** Use `fromPretrained`. */
@@ -71,16 +88,17 @@ export class LanguageModel implements Disposable {
   }
 
   /**
-   * Loads a model directory, a `.gguf` file, or `demo`. Files and options are checked before a device is opened.
+   * Loads a model directory, a `.gguf` file, or `demo`; of an adapter's directory, its base with the adapter, which then is
+   * the default of requests, under the directory's name. Files and options are checked before a device is opened.
    * Throws FileError, FormatError, UnsupportedError, ArgumentError, DTypeError, DeviceError, OutOfMemoryError.
    */
   static async fromPretrained(name: string, options: FromPretrainedOptions = {}): Promise<LanguageModel> {
-    const files = findModel(name);
+    const files = findModelWithAdapter(name, options);
     const config = files.readConfig();
     const generationConfig = files.readGenerationConfig();
     const rotaryDtype = dtype(options.rotaryDtype ?? "float32").name;
     const network = await loadNetwork(files, config, options.device, options);
-    return new LanguageModel({
+    const model = new LanguageModel({
       files,
       config,
       generationConfig,
@@ -88,6 +106,47 @@ export class LanguageModel implements Disposable {
       rotaryDtype,
       tokenizer: options.tokenizer,
     });
+    try {
+      if (files.adapter !== undefined) await model.#start(files.adapter, options);
+      return model;
+    } catch (error) {
+      model.dispose();
+      throw error;
+    }
+  }
+
+  async #start(directory: string, options: FromPretrainedOptions): Promise<void> {
+    const { signal, merge } = options;
+    if (merge) return this.mergeAdapter(directory, { ...(signal && { signal }) });
+    const name = basename(directory);
+    await this.loadAdapter(name, directory, { ...(signal && { signal }) });
+    this.defaultAdapter = name;
+  }
+
+  /** Names of the loaded adapters. */
+  get adapters(): readonly string[] {
+    return this.engine.adapters.names;
+  }
+
+  /**
+   * Loads a PEFT LoRA adapter beside the model, under a name for requests to choose it by. Generation may run meanwhile; what
+   * runs keeps the adapters it began with. Throws ArgumentError for a name that is taken, FileError, FormatError where the
+   * adapter does not fit this model or changes nothing, UnsupportedError for adapters that can only be merged.
+   */
+  loadAdapter(name: string, directory: string, options: UploadOptions = {}): Promise<LoadedAdapter> {
+    return this.engine.adapters.load(name, directory, options);
+  }
+
+  /** Takes an adapter away. Requests that run with it end first, then its memory is free. Throws ArgumentError. */
+  unloadAdapter(name: string): void {
+    this.engine.adapters.unload(name);
+    if (this.defaultAdapter === name) this.defaultAdapter = null;
+  }
+
+  /** Adds a PEFT LoRA adapter to this model's weights, for good: see `mergeAdapter`. No generation may run. */
+  async mergeAdapter(directory: string, options: UploadOptions = {}): Promise<void> {
+    await mergeAdapter(this.network, directory, options);
+    this.engine.forgetGraphs();
   }
 
   get device(): Device {
@@ -116,7 +175,13 @@ export class LanguageModel implements Disposable {
 
   /** Continues several prompts in one batch; the answers are in the prompts' order. */
   async generateAll(prompts: readonly Prompt[], options: GenerateOptions = {}): Promise<GenerationResult[]> {
-    const answers = prompts.map((prompt) => this.#answer(prompt, options));
+    const { adapter } = options;
+    if (Array.isArray(adapter) && adapter.length !== prompts.length) {
+      throw new ArgumentError(
+        `adapter: there are ${adapter.length} choices for ${prompts.length} prompts; give one each`,
+      );
+    }
+    const answers = prompts.map((prompt, i) => this.#answer(prompt, options, i));
     const requests = answers.map((answer) => answer.request);
     for await (const event of this.engine.run(requests, options.signal)) {
       const answer = answers[event.request]!;
@@ -139,8 +204,14 @@ export class LanguageModel implements Disposable {
   }
 
   /** Logits [T, V] of every position of a sequence, for evaluation; dispose them. */
-  logits(ids: readonly number[]): Promise<Tensor> {
-    return this.engine.logits(ids);
+  logits(ids: readonly number[], options: { readonly adapter?: AdapterChoice } = {}): Promise<Tensor> {
+    return this.engine.logits(ids, this.adapterFor(options.adapter));
+  }
+
+  /** The adapter that a choice means. Throws ArgumentError when it is not loaded. */
+  adapterFor(choice?: AdapterChoice): LoadedAdapter | undefined {
+    const name = choice === undefined ? this.defaultAdapter : choice;
+    return name === null ? undefined : this.engine.adapters.get(name);
   }
 
   /**
@@ -158,8 +229,11 @@ export class LanguageModel implements Disposable {
   #answer(
     prompt: Prompt,
     options: GenerateOptions,
+    index = 0,
   ): { request: TokenRequest; text: TextAssembly; end: AbortController } {
     checkGenerateOptions(options);
+    const choice = Array.isArray(options.adapter) ? options.adapter[index] : options.adapter;
+    const adapter = this.adapterFor(choice as AdapterChoice);
     const promptIds = this.encode(prompt);
     const end = new AbortController();
     const stops = typeof options.stop === "string" ? [options.stop] : (options.stop ?? []);
@@ -168,6 +242,7 @@ export class LanguageModel implements Disposable {
       text: new TextAssembly(promptIds.length, this.tokenizer.stream(), stops),
       request: {
         promptIds,
+        adapter,
         sampling: samplingParameters(options, samplingDefaults(this.generationConfig)),
         maxNewTokens: options.maxNewTokens ?? this.generationConfig.maxNewTokens ?? this.network.contextLength,
         stopIds: new Set([...(options.ignoreEos ? [] : this.#stopIds()), ...(options.stopTokenIds ?? [])]),

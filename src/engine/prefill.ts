@@ -1,9 +1,11 @@
 import { setImmediate as nextTick } from "node:timers/promises";
 import { int32 } from "../base/dtype.ts";
+import type { Device } from "../driver/device.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { gatherRows } from "../nn/embedding.ts";
 import type { CachePages, ForwardContext } from "../nn/forward-context.ts";
 import { blockSize } from "../nn/kv-cache.ts";
+import type { AdapterRows, AdapterSet, LoadedAdapter } from "../nn/lora/adapter-set.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { noBlock } from "./block-manager.ts";
@@ -15,6 +17,7 @@ import { type Piece, type PlannedPrompt, passTokens, planPieces } from "./prefil
 export interface PrefillSequence extends PlannedPrompt {
   readonly ids: readonly number[];
   readonly blocks: SequenceBlocks;
+  readonly adapter?: LoadedAdapter | undefined;
   /** Tokens that the sequence is known to have, where that is more than `ids`. */
   readonly length?: number;
 }
@@ -26,6 +29,12 @@ export interface PrefillOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** A network with the adapters that its sequences may have. */
+export interface AdaptedNetwork {
+  readonly network: CausalNetwork;
+  readonly adapters: AdapterSet;
+}
+
 /**
  * Runs prompts through the network, several short ones or a part of a long one at a time, and fills the cache. Layers with
  * a window give back after each pass what later tokens do not see.
@@ -33,11 +42,12 @@ export interface PrefillOptions {
  * passes throws its reason. Throws OutOfMemoryError when the cache cannot be enlarged.
  */
 export async function prefill(
-  network: CausalNetwork,
+  adapted: AdaptedNetwork,
   cache: PagedCache,
   sequences: readonly PrefillSequence[],
   options: PrefillOptions = {},
 ): Promise<Tensor> {
+  const { network } = adapted;
   const { device, dtype, hiddenSize } = network;
   const { synchronous } = device.attributes;
   const passes = planPieces(sequences, options.limit ?? passTokens(network.cacheShape, synchronous));
@@ -51,7 +61,7 @@ export async function prefill(
     for (const pieces of passes) {
       for (const { sequence, start, count } of pieces) cache.grow(sequence.blocks, start + count);
       finished += tidy(() => {
-        const hidden = forwardPieces(network, cache, pieces);
+        const hidden = forwardPieces(adapted, cache, pieces);
         const ends = lastRows(pieces);
         if (ends.length > 0) {
           const rows = gatherRows(hidden, intTensor(network, ends));
@@ -71,9 +81,9 @@ export async function prefill(
 }
 
 /** The hidden states of every token of one prompt, [T, C]; for evaluation, where all logits matter. */
-export function prefillAll(network: CausalNetwork, cache: PagedCache, sequence: PrefillSequence): Tensor {
+export function prefillAll(adapted: AdaptedNetwork, cache: PagedCache, sequence: PrefillSequence): Tensor {
   cache.grow(sequence.blocks, sequence.ids.length);
-  return forwardPieces(network, cache, [{ sequence, start: 0, count: sequence.ids.length }]);
+  return forwardPieces(adapted, cache, [{ sequence, start: 0, count: sequence.ids.length }]);
 }
 
 /** Rows of a pass that are the last token of their prompt. */
@@ -87,7 +97,8 @@ function lastRows(pieces: readonly Piece<PrefillSequence>[]): number[] {
   return rows;
 }
 
-function forwardPieces(network: CausalNetwork, cache: PagedCache, pieces: readonly Piece<PrefillSequence>[]): Tensor {
+function forwardPieces(adapted: AdaptedNetwork, cache: PagedCache, pieces: readonly Piece<PrefillSequence>[]): Tensor {
+  const { network, adapters } = adapted;
   const ids = pieces.flatMap(({ sequence, start, count }) => sequence.ids.slice(start, start + count));
   const positions = pieces.flatMap(({ start, count }) => Array.from({ length: count }, (_, i) => start + i));
   const counts = pieces.map(({ count }) => count);
@@ -110,8 +121,23 @@ function forwardPieces(network: CausalNetwork, cache: PagedCache, pieces: readon
       maxContext: Math.max(...contextLengths),
       minQuery: Math.min(...counts),
     };
-    return network.forward(intTensor(network, ids), context);
+    const tokenIds = intTensor(network, ids);
+    const rows = adapterRows(
+      network.device,
+      pieces.flatMap(({ sequence, count }) => Array.from({ length: count }, () => sequence.adapter)),
+    );
+    return adapters.run(rows, () => network.forward(tokenIds, context));
   });
+}
+
+/** What a pass needs to know of its rows' adapters; nothing where no row has one. All rows share one that replaces weights. */
+export function adapterRows(device: Device, adapters: readonly (LoadedAdapter | undefined)[]): AdapterRows | undefined {
+  if (adapters.every((adapter) => adapter === undefined)) return undefined;
+  const slots = Tensor.from(
+    Int32Array.from(adapters, (adapter) => adapter?.slot ?? -1),
+    { dtype: int32, device },
+  );
+  return { slots, whole: adapters.find((adapter) => adapter?.replacesWeights) };
 }
 
 /** Where one group's layers find the pieces' sequences, and put their new tokens. */

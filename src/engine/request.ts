@@ -1,9 +1,12 @@
+import type { LoadedAdapter } from "../nn/lora/adapter-set.ts";
 import type { SamplingParameters } from "./sampling.ts";
 
 /** One sequence to continue. */
 export interface TokenRequest {
   readonly promptIds: readonly number[];
   readonly sampling: SamplingParameters;
+  /** The adapter that the network has for this sequence; none when undefined. */
+  readonly adapter?: LoadedAdapter | undefined;
   /** The most tokens to add; the context length bounds it too. */
   readonly maxNewTokens: number;
   /** Tokens that end the sequence; the one that does is reported with `finish: "stop"`. */

@@ -127,7 +127,8 @@ export async function verifyModel(
 async function continueGreedily(model: LanguageModel, promptIds: readonly number[], count: number): Promise<number[]> {
   const sampling = { temperature: 0, topK: 0, topP: 1, minP: 0, seed: 0n };
   const ids: number[] = [];
-  const request = { promptIds, sampling, maxNewTokens: count, stopIds: new Set<number>() };
+  const stopIds = new Set<number>();
+  const request = { promptIds, sampling, adapter: model.adapterFor(), maxNewTokens: count, stopIds };
   for await (const event of model.engine.run([request])) ids.push(event.tokenId);
   return ids;
 }

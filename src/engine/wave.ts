@@ -8,7 +8,7 @@ import type { DecodeBatch } from "./decode-batch.ts";
 import { type DecodeSteps, sampleAndAdvance } from "./decode-step.ts";
 import { waitForStep } from "./host-poll.ts";
 import type { PagedCache, SequenceBlocks } from "./paged-cache.ts";
-import { prefill } from "./prefill.ts";
+import { type AdaptedNetwork, prefill } from "./prefill.ts";
 import type { TokenEvent, TokenRequest } from "./request.ts";
 
 /**
@@ -39,8 +39,7 @@ export interface EngineStatistics {
 }
 
 /** What a wave works with. */
-export interface WaveParts {
-  readonly network: CausalNetwork;
+export interface WaveParts extends AdaptedNetwork {
   readonly cache: PagedCache;
   readonly batch: DecodeBatch;
   readonly steps: DecodeSteps;
@@ -50,6 +49,7 @@ export interface WaveParts {
 /** Requests that start together: one prefill, then decode steps until the last of them ends. */
 export class Wave implements Disposable {
   readonly #network: CausalNetwork;
+  readonly #adapted: AdaptedNetwork;
   readonly #cache: PagedCache;
   readonly #statistics: EngineStatistics;
   readonly #rows: readonly Row[];
@@ -61,6 +61,7 @@ export class Wave implements Disposable {
 
   constructor(parts: WaveParts, requests: readonly TokenRequest[]) {
     this.#network = parts.network;
+    this.#adapted = parts;
     this.#cache = parts.cache;
     this.#batch = parts.batch;
     this.#steps = parts.steps;
@@ -97,13 +98,13 @@ export class Wave implements Disposable {
 
   /** Fills the cache with the prompts and draws every row's first token. */
   async #begin(signal?: AbortSignal): Promise<void> {
-    const network = this.#network;
     const sequences = this.#rows.map(({ request, blocks, limit }) => ({
       ids: request.promptIds,
       blocks,
+      adapter: request.adapter,
       more: Math.min(limit, shortAnswer),
     }));
-    using last = await prefill(network, this.#cache, sequences, { signal });
+    using last = await prefill(this.#adapted, this.#cache, sequences, { signal });
     tidy(() => {
       const hidden = padRows(last, this.#batch.rows);
       for (const row of this.#rows) this.#cache.grow(row.blocks, this.#position(row, 1) + decodeTokens);
@@ -111,8 +112,9 @@ export class Wave implements Disposable {
         this.#rows.map((row) => row.request.promptIds),
         this.#rows.map((row) => row.blocks),
         this.#rows.map((row) => row.request.sampling),
+        this.#rows.map((row) => row.request.adapter),
       );
-      sampleAndAdvance(network, this.#batch, hidden);
+      sampleAndAdvance(this.#adapted, this.#batch, hidden);
     });
     this.#submitted = 1;
   }
@@ -153,10 +155,10 @@ export class Wave implements Disposable {
   async #refill(rows: readonly Row[], signal?: AbortSignal): Promise<void> {
     const sequences = rows.map(({ request, answer, blocks }) => {
       const ids = [...request.promptIds, ...answer].slice(0, this.#network.keysHoldUpTo);
-      return { ids, blocks, length: ids.length + 1 };
+      return { ids, blocks, adapter: request.adapter, length: ids.length + 1 };
     });
     for (const { blocks } of sequences) this.#cache.restore(blocks);
-    const hidden = await prefill(this.#network, this.#cache, sequences, { signal });
+    const hidden = await prefill(this.#adapted, this.#cache, sequences, { signal });
     hidden.dispose();
   }
 

@@ -9,6 +9,7 @@ export * as arange from "./fill/arange.ts";
 export * as fill from "./fill/fill.ts";
 export * as ggml from "./ggml/ggml.ts";
 export * as kvCache from "./kv-cache/kv-cache.ts";
+export * as lora from "./lora/lora.ts";
 export * as matmulHopper from "./matmul/hopper.ts";
 export * as matmul from "./matmul/specs.ts";
 export * as moeCombine from "./moe/combine.ts";

@@ -32,8 +32,8 @@ export class PretrainedTokenizer extends Tokenizer {
 }
 
 export const AutoTokenizer = {
-  /** Loads the tokenizer of a model directory, of a GGUF file, or of `demo`. Throws FileError or FormatError. */
-  fromPretrained(name: string): PretrainedTokenizer {
-    return new PretrainedTokenizer(findModel(name));
+  /** Loads the tokenizer of a model or adapter directory, of a GGUF file, or of `demo`. Throws FileError or FormatError. */
+  fromPretrained(name: string, options: { readonly base?: string | undefined } = {}): PretrainedTokenizer {
+    return new PretrainedTokenizer(findModel(name, options.base));
   },
 } as const;

@@ -12,7 +12,7 @@ import type { Projection } from "../nn/projection.ts";
 import type { RMSNorm } from "../nn/rms-norm.ts";
 import { RotaryEmbedding } from "../nn/rotary-embedding.ts";
 import { softcap } from "../nn/softcap.ts";
-import type { Weights } from "../nn/weights.ts";
+import { join, type Weights } from "../nn/weights.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { findDecoder } from "./layout.ts";
 import type { CausalNetwork } from "./network.ts";
@@ -58,7 +58,7 @@ export class Decoder extends Module implements CausalNetwork {
     const scale = roundTo(this.dtype, config.embeddingScale);
     const shape = [vocabSize, hiddenSize] as const;
     const [table] = model.matrices([{ name: "embed_tokens.weight", shape }], "keep");
-    this.embedding = new Embedding(table!, scale, this.dtype);
+    this.embedding = new Embedding(table!, scale, { dtype: this.dtype, name: join(model.prefix, "embed_tokens") });
     this.layers = config.layerTypes.map((type, index) => {
       const rotary = type === "sliding_attention" ? this.slidingRotary : this.rotary;
       return buildLayer(model.at(`layers.${index}`), { config, index, rotary });
@@ -67,6 +67,7 @@ export class Decoder extends Module implements CausalNetwork {
     const tied = config.tieWordEmbeddings || !head.has("weight");
     const [output] = tied ? [this.embedding.weight] : head.matrices([{ name: "weight", shape }], "keep");
     this.head = projectionOf(output!);
+    this.head.stacks = [{ name: head.prefix, rows: vocabSize }];
   }
 
   get vocabSize(): number {

@@ -34,11 +34,11 @@ interface Checkpoint {
  */
 export class CheckpointWeights implements Weights {
   readonly #of: Checkpoint;
-  readonly #prefix: string;
+  readonly prefix: string;
 
   private constructor(of: Checkpoint, prefix: string) {
     this.#of = of;
-    this.#prefix = prefix;
+    this.prefix = prefix;
   }
 
   /** `path` is for messages; `dtype` what parameters become that are not quantized. */
@@ -70,11 +70,11 @@ export class CheckpointWeights implements Weights {
   }
 
   at(name: string): CheckpointWeights {
-    return new CheckpointWeights(this.#of, join(this.#prefix, name));
+    return new CheckpointWeights(this.#of, join(this.prefix, name));
   }
 
   has(name: string): boolean {
-    return this.#of.stored.has(join(this.#prefix, name));
+    return this.#of.stored.has(join(this.prefix, name));
   }
 
   tensor(name: string, shape: Shape): Tensor {
@@ -122,7 +122,7 @@ export class CheckpointWeights implements Weights {
 
   #find(name: string, shape: Shape): Exclude<StoredWeight, { kind: "unknown" }> {
     const { path: checkpoint, stored, used } = this.#of;
-    const path = join(this.#prefix, name);
+    const path = join(this.prefix, name);
     const weight = stored.get(path);
     if (!weight) {
       const near = [...stored.keys()].filter((key) => key.endsWith(name)).slice(0, 3);

@@ -12,14 +12,19 @@ export class Embedding extends Module {
   /** Multiplies every row; 1 but for Gemma. */
   readonly scale: number;
   readonly dtype: DType;
+  /** As the checkpoint has it: `model.embed_tokens`. */
+  readonly name: string | undefined;
+  /** Taken in place of the weight during a pass whose adapter has a table of its own. */
+  replacement: { readonly table: Tensor } | undefined;
 
-  constructor(weight: Tensor | QuantizedWeight, scale = 1, dtype?: DType) {
+  constructor(weight: Tensor | QuantizedWeight, scale = 1, options: { dtype?: DType; name?: string } = {}) {
     super();
     if (weight.shape.length !== 2) {
       throw new ShapeError(`Embedding: weight must be [V, C], got ${formatShape(weight.shape)}`);
     }
-    const own = weight instanceof QuantizedWeight ? dtype : weight.dtype;
-    if (!own) throw new DTypeError("Embedding: a quantized table needs the dtype of its rows as third argument");
+    const own = weight instanceof QuantizedWeight ? options.dtype : weight.dtype;
+    if (!own) throw new DTypeError("Embedding: a quantized table needs the dtype of its rows (options.dtype)");
+    this.name = options.name;
     this.weight = weight;
     this.scale = scale;
     this.dtype = own;
@@ -27,7 +32,8 @@ export class Embedding extends Module {
 
   /** ids int32 of any shape [...] gives [..., C]. An id outside the table gives a row of NaN. */
   forward(ids: Tensor): Tensor {
-    const { weight, scale } = this;
+    const { scale } = this;
+    const weight = this.replacement?.table ?? this.weight;
     if (!(weight instanceof QuantizedWeight)) return gatherRows(weight, ids, scale);
     checkIds(ids);
     return weight.rows(ids, this.dtype, scale);

@@ -57,7 +57,7 @@ export class Linear extends Projection {
     return this.weight.dtype;
   }
 
-  multiply(rows: Tensor, { out, stride, residual, gate }: ProductTarget): void {
+  multiply(rows: Tensor, { out, outDType, stride, residual, gate }: ProductTarget): void {
     const [n, k] = this.weight.shape as [number, number];
     matmul(rows.device.stream, {
       out,
@@ -67,6 +67,7 @@ export class Linear extends Projection {
       n: gate ? n / 2 : n,
       k,
       dtype: rows.dtype,
+      outDtype: outDType ?? rows.dtype,
       transposeB: true,
       ldd: stride,
       overlap: this.fixed,

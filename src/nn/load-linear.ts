@@ -4,7 +4,7 @@ import { Linear } from "./linear.ts";
 import type { Projection } from "./projection.ts";
 import { QuantizedLinear } from "./quantized-linear.ts";
 import { StackedLinear } from "./stacked-linear.ts";
-import type { Weights } from "./weights.ts";
+import { join, type Weights } from "./weights.ts";
 
 /**
  * One projection from the checkpoint's `names` of `rows[i]` outputs each, all of `k` inputs. What it is, follows from how the
@@ -25,7 +25,9 @@ export function loadStackedLinear(
     first = taken;
     return projectionOf(matrix, bias ? weights.stacked(biases) : undefined);
   });
-  return projections.length === 1 ? projections[0]! : new StackedLinear(projections);
+  const projection = projections.length === 1 ? projections[0]! : new StackedLinear(projections);
+  projection.stacks = names.map((name, i) => ({ name: join(weights.prefix, name), rows: rows[i]! }));
+  return projection;
 }
 
 /** The first part behind those that `height` rows from part `first` on cover. */

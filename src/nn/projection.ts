@@ -1,9 +1,10 @@
-import type { DType } from "../base/dtype.ts";
+import { type DType, float32 } from "../base/dtype.ts";
 import { ShapeError } from "../base/errors.ts";
 import { elementCount, formatShape } from "../base/shape.ts";
 import type { DevicePtr } from "../driver/api.ts";
 import type { MatmulParams } from "../kernels/matmul/params.ts";
 import { Tensor } from "../tensor/tensor.ts";
+import type { ProjectionAdapters } from "./lora/projection-adapters.ts";
 import { Module } from "./module.ts";
 
 /** The activation between the two halves of a gated feed-forward layer. */
@@ -12,6 +13,8 @@ export type GateActivation = NonNullable<MatmulParams["gate"]>;
 /** Where a product goes: columns of a row-major matrix whose rows are `stride` elements apart. */
 export interface ProductTarget {
   readonly out: DevicePtr;
+  /** Of the target, where it is not the input's: float32. */
+  readonly outDType?: DType | undefined;
   readonly stride: number;
   /** What lies there is added before the result is rounded. */
   readonly residual: boolean;
@@ -19,10 +22,26 @@ export interface ProductTarget {
   readonly gate?: GateActivation | undefined;
 }
 
+interface Epilogue {
+  readonly residual?: Tensor | undefined;
+  readonly gate?: GateActivation;
+  readonly outDType?: DType;
+}
+
+/** A module of the checkpoint, by its name there: `model.layers.0.self_attn.q_proj`. */
+export interface StackedModule {
+  readonly name: string;
+  readonly rows: number;
+}
+
 /** y = x · Wᵀ + bias, however W is stored: x [..., K] gives [..., N]. */
 export abstract class Projection extends Module {
   abstract readonly inFeatures: number;
   abstract readonly outFeatures: number;
+  /** The modules whose rows it has, in their order; empty for a layer that no checkpoint names. */
+  stacks: readonly StackedModule[] = [];
+  /** What loaded adapters add to the result. */
+  adapters: ProjectionAdapters | undefined;
   /** Of the input, where the weight's storage decides it. */
   protected abstract readonly inputDType: DType | undefined;
 
@@ -31,15 +50,25 @@ export abstract class Projection extends Module {
 
   /** With `residual` [..., N], adds it before the result is rounded; the result is then written over the residual. */
   forward(x: Tensor, options: { residual?: Tensor } = {}): Tensor {
-    return this.#product(x, this.outFeatures, options.residual);
+    const { adapters } = this;
+    if (adapters?.replacement) return adapters.replacement.forward(x, options);
+    const out = this.#product(x, this.outFeatures, { residual: options.residual });
+    if (adapters?.isActive) adapters.add(x, out);
+    return out;
   }
 
   /** For a weight that stacks a gate and an up projection [2F, K]: activation(gate) · up, [..., F]. */
   forwardGated(x: Tensor, activation: GateActivation): Tensor {
-    return this.#product(x, this.outFeatures / 2, undefined, activation);
+    const { adapters } = this;
+    if (adapters?.replacement) return adapters.replacement.forwardGated(x, activation);
+    if (!adapters?.isActive) return this.#product(x, this.outFeatures / 2, { gate: activation });
+    // The adapters' part comes before the activation. In float32, so that rows without one get the bits of a fused product.
+    using halves = this.#product(x, this.outFeatures, { outDType: float32 });
+    return adapters.gate(x, halves, activation);
   }
 
-  #product(x: Tensor, n: number, residual?: Tensor, gate?: GateActivation): Tensor {
+  #product(x: Tensor, n: number, epilogue: Epilogue): Tensor {
+    const { residual, gate, outDType } = epilogue;
     const k = this.inFeatures;
     const dtype = this.inputDType ?? x.dtype;
     if (x.shape.at(-1) !== k || x.dtype !== dtype || !x.dtype.isFloat) {
@@ -48,14 +77,14 @@ export abstract class Projection extends Module {
       );
     }
     const shape = [...x.shape.slice(0, -1), n];
-    const out = residual ?? Tensor.empty(shape, { dtype: x.dtype, device: x.device });
+    const out = residual ?? Tensor.empty(shape, { dtype: outDType ?? x.dtype, device: x.device });
     if (residual && elementCount(residual.shape) !== elementCount(shape)) {
       throw new ShapeError(
         `Linear: residual ${formatShape(residual.shape)} must have the shape of the result, ${formatShape(shape)}`,
       );
     }
     const rows = x.contiguous();
-    this.multiply(rows, { out: out.ptr, stride: n, residual: residual !== undefined, gate });
+    this.multiply(rows, { out: out.ptr, outDType, stride: n, residual: residual !== undefined, gate });
     rows.dispose();
     return out;
   }

@@ -34,7 +34,7 @@ export class QuantizedLinear extends Projection {
     return this.weight.shape[0];
   }
 
-  multiply(rows: Tensor, { out, stride, residual, gate }: ProductTarget): void {
+  multiply(rows: Tensor, { out, outDType, stride, residual, gate }: ProductTarget): void {
     const [n, k] = this.weight.shape;
     quantMatmul(rows.device.stream, {
       out,
@@ -44,6 +44,7 @@ export class QuantizedLinear extends Projection {
       n: gate ? n / 2 : n,
       k,
       dtype: rows.dtype,
+      outDtype: outDType ?? rows.dtype,
       ldd: stride,
       overlap: true,
       ...(this.bias ? { bias: this.bias.ptr } : {}),

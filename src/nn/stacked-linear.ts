@@ -41,7 +41,7 @@ export class StackedLinear extends Projection {
     }
     let column = 0;
     for (const part of this.parts) {
-      part.multiply(rows, { ...target, out: ptrAdd(target.out, column * rows.dtype.bytes) });
+      part.multiply(rows, { ...target, out: ptrAdd(target.out, column * (target.outDType ?? rows.dtype).bytes) });
       column += part.outFeatures;
     }
   }

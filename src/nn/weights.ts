@@ -17,6 +17,8 @@ export interface MatrixPart {
 export interface Weights {
   readonly device: Device;
   readonly dtype: DType;
+  /** What names below it begin with, as the checkpoint has them. */
+  readonly prefix: string;
   at(name: string): Weights;
   has(name: string): boolean;
   /** Throws when it is missing or has another shape. */
@@ -41,19 +43,19 @@ export class RandomWeights implements Weights {
   readonly device: Device;
   readonly dtype: DType;
   readonly #quantize: QuantizeOptions | undefined;
-  readonly #prefix: string;
+  readonly prefix: string;
   readonly #counter: { next: number };
 
   constructor(device: Device, dtype: DType, quantize?: QuantizeOptions, prefix = "", counter = { next: 1 }) {
     this.device = device;
     this.dtype = dtype;
     this.#quantize = quantize;
-    this.#prefix = prefix;
+    this.prefix = prefix;
     this.#counter = counter;
   }
 
   at(name: string): RandomWeights {
-    const prefix = join(this.#prefix, name);
+    const prefix = join(this.prefix, name);
     return new RandomWeights(this.device, this.dtype, this.#quantize, prefix, this.#counter);
   }
 

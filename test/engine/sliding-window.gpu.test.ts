@@ -8,6 +8,7 @@ import { prefill } from "../../src/engine/prefill.ts";
 import type { TokenRequest } from "../../src/engine/request.ts";
 import type { CausalNetwork } from "../../src/models/network.ts";
 import { kvBytesPerToken } from "../../src/nn/cache-groups.ts";
+import { AdapterSet } from "../../src/nn/lora/adapter-set.ts";
 import { describeGpu, relativeL2 } from "../support/gpu.ts";
 
 const window = 32;
@@ -83,7 +84,7 @@ for (const [name, sliding, all] of [
       const ids = promptLengths.map((length, i) => prompt(length, i));
       const run = async (limit: number) => {
         const sequences = ids.map((own) => ({ ids: own, blocks: cache.open() }));
-        using last = await prefill(network, cache, sequences, { limit });
+        using last = await prefill({ network, adapters: new AdapterSet(network) }, cache, sequences, { limit });
         for (const { blocks } of sequences) {
           for (const [group, { heldBlocks }] of blocks.tables.entries()) {
             if (cache.groups[group]!.window > 0) expect(heldBlocks <= mostDecodeBlocks(window)).toBe(true);

@@ -1,9 +1,11 @@
 import { Command } from "commander";
 import { interruptible } from "../errors.ts";
 import {
+  addAdapterOptions,
   addModelOptions,
   addSamplingOptions,
   examples,
+  findFiles,
   generateOptions,
   loadModel,
   type ModelFlags,
@@ -23,13 +25,13 @@ export function chatCommand(): Command {
     )
     .argument("[model]", "directory of a checkpoint, or demo", "demo")
     .option("--system <text>", "a system message that opens the conversation");
-  return addSamplingOptions(addModelOptions(command)).action(run);
+  return addAdapterOptions(addSamplingOptions(addModelOptions(command))).action(run);
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
   const options = generateOptions(flags);
-  const { AutoTokenizer } = await import("../../models/auto-tokenizer.ts");
-  const tokenizer = AutoTokenizer.fromPretrained(name);
+  const { PretrainedTokenizer } = await import("../../models/auto-tokenizer.ts");
+  const tokenizer = new PretrainedTokenizer(await findFiles(name, flags));
   // Says at once that a model has no chat template, before weights are loaded and a question is typed.
   tokenizer.chatTemplate;
   using model = await interruptible((signal) => loadModel(name, flags, signal, tokenizer));

@@ -5,9 +5,11 @@ import type { GenerateOptions } from "../../engine/generate-options.ts";
 import type { LanguageModel, Prompt } from "../../engine/language-model.ts";
 import { interruptible } from "../errors.ts";
 import {
+  addAdapterOptions,
   addModelOptions,
   addSamplingOptions,
   examples,
+  findFiles,
   generateOptions,
   loadModel,
   type ModelFlags,
@@ -37,13 +39,13 @@ export function generateCommand(): Command {
         "generate ./Llama-3.2-1B -n 100 < story.txt",
       ),
     );
-  return addSamplingOptions(addModelOptions(command)).action(run);
+  return addAdapterOptions(addSamplingOptions(addModelOptions(command))).action(run);
 }
 
 async function run(name: string, flags: Flags): Promise<void> {
   const options = generateOptions(flags);
-  const { AutoTokenizer } = await import("../../models/auto-tokenizer.ts");
-  const tokenizer = AutoTokenizer.fromPretrained(name);
+  const { PretrainedTokenizer } = await import("../../models/auto-tokenizer.ts");
+  const tokenizer = new PretrainedTokenizer(await findFiles(name, flags));
   if (isChat(flags)) tokenizer.chatTemplate; // throws where the model has none
   const text = flags.prompt === undefined || flags.prompt === "-" ? readStandardInput() : flags.prompt;
   await interruptible(async (signal) => {

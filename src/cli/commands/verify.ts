@@ -2,7 +2,7 @@ import { Command } from "commander";
 import type { Verification } from "../../engine/verify.ts";
 import type { ExpertChoices } from "../../engine/verify-experts.ts";
 import { exitCodes, interruptible } from "../errors.ts";
-import { addModelOptions, examples, loadModel, number } from "../options.ts";
+import { addAdapterOptions, addModelOptions, examples, findFiles, loadModel, number } from "../options.ts";
 import type { CompareFlags } from "../verify/compare.ts";
 
 interface Flags extends CompareFlags {
@@ -14,7 +14,7 @@ export function verifyCommand(): Command {
     .description("compare a checkpoint with reference logits, or two checkpoints with each other; exit code 0 or 1")
     .argument(
       "<model>",
-      "directory with the checkpoint and expected.safetensors, or NAME.gguf beside NAME.expected.safetensors",
+      "directory with the checkpoint or adapter and expected.safetensors, or NAME.gguf beside NAME.expected.safetensors",
     )
     .argument("[other]", "a second model: how far its predictions are from those of the first")
     .option("--expected <file>", "the reference run, when it is not in the directory")
@@ -23,7 +23,7 @@ export function verifyCommand(): Command {
     .option("--max-kl <nats>", "two models: the largest mean divergence that passes (default: 0.1)", number)
     .option("--json", "print the figures as JSON")
     .addHelpText("after", examples("verify ./checkpoint", "verify ./Llama-3.2-1B ./Llama-3.2-1B-nf4 --max-kl 0.2"));
-  return addModelOptions(command).action(run);
+  return addAdapterOptions(addModelOptions(command)).action(run);
 }
 
 async function run(name: string, other: string | undefined, flags: Flags): Promise<void> {
@@ -32,8 +32,7 @@ async function run(name: string, other: string | undefined, flags: Flags): Promi
     return compare(name, other, flags);
   }
   const { checkReference, verifyCheckpoint } = await import("../../engine/verify.ts");
-  const { findModel } = await import("../../models/find-model.ts");
-  const expected = flags.expected ?? findModel(name).expectedFile;
+  const expected = flags.expected ?? (await findFiles(name, flags)).expectedFile;
   checkReference(expected);
   const { verification, device, dtype } = await interruptible((signal) =>
     verifyCheckpoint((options) => loadModel(name, { ...flags, ...options }, signal), expected),

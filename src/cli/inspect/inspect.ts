@@ -1,13 +1,13 @@
-import { existsSync, statSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { resolve } from "node:path";
 import { float16 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
 import { GgufParts } from "../../formats/gguf/parts.ts";
 import { rawGgufWeights } from "../../formats/gguf/raw-weights.ts";
+import { isAdapter } from "../../formats/model-files/adapter.ts";
 import type { ModelFiles } from "../../formats/model-files/model-files.ts";
 import { LoraAdapter } from "../../formats/peft/adapter.ts";
-import { adapterConfigFile } from "../../formats/peft/adapter-config.ts";
 import { openFiles } from "../../formats/safetensors/checkpoint.ts";
 import { type StoredWeight, storedWeights } from "../../formats/stored/stored-weights.ts";
 import { findModel } from "../../models/find-model.ts";
@@ -20,11 +20,6 @@ export function inspect(name: string): Inspection {
   if (path.endsWith(".safetensors") && existsSync(path)) return inspectTensors(path);
   if (isAdapter(path)) return inspectAdapter(path);
   return inspectModel(findModel(name));
-}
-
-function isAdapter(path: string): boolean {
-  const isDirectory = existsSync(path) && statSync(path).isDirectory();
-  return isDirectory && existsSync(join(path, adapterConfigFile)) && !existsSync(join(path, "config.json"));
 }
 
 const none = { architecture: undefined, refusal: undefined, shape: undefined, cache: undefined, adapter: undefined };

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { ArgumentError, FileError } from "../../base/errors.ts";
 import type { Divergence } from "../../engine/divergence.ts";
 import { exitCodes, interruptible } from "../errors.ts";
-import { loadModel, type ModelFlags } from "../options.ts";
+import { findFiles, loadModel, type ModelFlags } from "../options.ts";
 
 export interface CompareFlags extends ModelFlags {
   readonly text?: string;
@@ -11,19 +11,17 @@ export interface CompareFlags extends ModelFlags {
   readonly json?: boolean;
 }
 
-/** `llcuda verify A B`: how far B's predictions are from A's. */
+/** `llcuda verify A B`: how far B's predictions are from A's. What is said of adapters is said of B. */
 export async function compare(a: string, b: string, flags: CompareFlags): Promise<void> {
-  const [{ compareModels, defaultMaxKl }, { findModel }] = await Promise.all([
-    import("../../engine/compare-models.ts"),
-    import("../../models/find-model.ts"),
-  ]);
+  const { compareModels, defaultMaxKl } = await import("../../engine/compare-models.ts");
+  const { adapter: _adapter, base: _base, merge: _merge, ...plain } = flags;
   const { maxKl = defaultMaxKl, maxTokens } = flags;
   if (!(maxKl >= 0)) throw new ArgumentError(`--max-kl must be a number of at least 0, got ${maxKl}`);
   const text = flags.text === undefined ? undefined : readText(flags.text);
-  for (const name of [a, b]) findModel(name).readConfig();
+  for (const files of [await findFiles(a, plain), await findFiles(b, flags)]) files.readConfig();
   const result = await interruptible((signal) =>
     compareModels(
-      () => loadModel(a, flags, signal),
+      () => loadModel(a, plain, signal),
       () => loadModel(b, flags, signal),
       { text, maxTokens, signal },
     ),

@@ -17,6 +17,8 @@ export interface ModelFiles {
   readonly form: "huggingface" | "gguf";
   /** The directory, or the GGUF file (of several parts, one): what messages name. */
   readonly path: string;
+  /** The directory of the adapter that belongs on the weights, of a model that is given as an adapter. */
+  readonly adapter?: string;
   /** Where a reference run of this model is looked for. */
   readonly expectedFile: string;
   readConfig(): ModelConfig;

@@ -1,22 +1,13 @@
 // Gated activation: out[r, f] = act(gate[r, f]) * up[r, f], act = SiLU or GELU (tanh form)
 //
 // gate, up, out: rows of F elements with a stride each, so that gate and up may be the halves of one fused [R, 2F].
-// Both activations are x * sigmoid(z): SiLU with z = x; GELU because (1 + tanh u) / 2 = sigmoid(2u), so with
-// z = 2 sqrt(2/pi) (x + 0.044715 x³). Written x / (1 + e^-z), which is 0 for large -z and x for large z without a branch.
 // Grid: x over F, 16 bytes a thread; y over rows. Traffic: 2 R F elements read, R F written; bound by DRAM: about 12
 // float operations an element are free beside 6 bytes. expf is the accurate one: float32 is the reference mode.
 // Registers: 32 to 53 (ptxas), no shared memory. Variants: dtype; the activation is an argument, for one uniform branch
 // costs nothing beside the loads.
 #include "../common/launch.cuh"
 #include "../common/types.cuh"
-
-inline constexpr i32 GELU = 1; // `kinds` in activation.ts
-
-__device__ __forceinline__ float gated(float g, float u, i32 kind) {
-  // 1.5957691 = 2 sqrt(2/pi)
-  const float z = kind == GELU ? 1.5957691216057308f * (g + 0.044715f * g * g * g) : g;
-  return g / (1.0f + expf(-z)) * u;
-}
+#include "gated.cuh"
 
 extern "C" __global__ void __launch_bounds__(128)
     KERNEL_NAME(scalar_t* out, const scalar_t* gate, const scalar_t* up, i64 out_stride, i64 gate_stride, i64 up_stride,

@@ -25,8 +25,8 @@ export const activationKernel = defineKernel({
 });
 
 /** As the kernel numbers them. `gelu` is the tanh approximation. */
-const kinds = { silu: 0, gelu: 1 } as const;
-export type GateActivation = keyof typeof kinds;
+export const gateKinds = { silu: 0, gelu: 1 } as const;
+export type GateActivation = keyof typeof gateKinds;
 
 export interface GatedActivationArgs {
   /** [R, F]; may be `gate` or `up`, with the same stride. */
@@ -68,7 +68,7 @@ export function gatedActivation(stream: Stream, p: GatedActivationArgs): void {
       upStride: BigInt(p.upStride ?? p.cols),
       rows: p.rows,
       cols: p.cols,
-      kind: kinds[p.activation],
+      kind: gateKinds[p.activation],
     },
     { overlap: true },
   );

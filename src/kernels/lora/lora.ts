@@ -1,0 +1,176 @@
+import type { DType } from "../../base/dtype.ts";
+import type { DevicePtr } from "../../driver/api.ts";
+import type { Stream } from "../../driver/stream.ts";
+import { type GateActivation, gateKinds } from "../activation/activation.ts";
+import { floatDTypes, floatTargets, floatVariant } from "../float-variant.ts";
+import { launch } from "../library.ts";
+import { defineKernel } from "../spec.ts";
+
+const common = {
+  table: "ptr",
+  slots: "ptr",
+  rows: "i32",
+  cols: "i32",
+  parts: "i32",
+  maxRank: "i32",
+  tile: "i32",
+} as const;
+
+export const loraShrinkKernel = defineKernel({
+  family: "lora_shrink",
+  source: "lora/lora-shrink.cu",
+  args: { h: "ptr", x: "ptr", ...common, wide: "i32" },
+  axes: { dtype: floatDTypes },
+  targets: floatTargets,
+});
+
+export const loraExpandKernel = defineKernel({
+  family: "lora_expand",
+  source: "lora/lora-expand.cu",
+  args: { y: "ptr", h: "ptr", ...common },
+  axes: { dtype: floatDTypes },
+  targets: floatTargets,
+});
+
+export const loraGateKernel = defineKernel({
+  family: "lora_gate",
+  source: "lora/lora-gate.cu",
+  args: { out: "ptr", z: "ptr", h: "ptr", ...common, kind: "i32" },
+  axes: { dtype: floatDTypes },
+  targets: floatTargets,
+});
+
+/** Constants of lora.cuh. */
+const threads = 128;
+const ranksPerBlock = threads / 32;
+const rowTile = 4;
+/** Up to here, more blocks matter more than reading an adapter once for several rows: the batches of decode steps. */
+const fewRows = 64;
+
+/** The rows of a batch, and where their adapters lie for one projection. */
+export interface LoraRows {
+  /** Entries of 32 bytes [slots, parts]; see `loraEntry`. */
+  readonly table: DevicePtr;
+  /** i32 [T]: a slot of the table, or -1. */
+  readonly slots: DevicePtr;
+  readonly rows: number;
+  readonly parts: number;
+  /** At least the rank of every entry. */
+  readonly maxRank: number;
+  readonly dtype: DType;
+}
+
+/** One part of a stacked weight under one adapter. */
+export interface LoraEntry {
+  /** [rank, K]. */
+  readonly a: DevicePtr;
+  /** [width, rank]. */
+  readonly b: DevicePtr;
+  readonly rank: number;
+  readonly scale: number;
+  /** Columns of y that are the part's. */
+  readonly begin: number;
+  readonly width: number;
+}
+
+/** 64-bit words of an entry. */
+export const loraEntryWords = 4;
+
+/** An entry as kernels read it (struct LoraEntry of lora.cuh); all zeros for an adapter that leaves the part alone. */
+export function loraEntry(e: LoraEntry | undefined): BigInt64Array {
+  const words = new BigInt64Array(loraEntryWords);
+  if (!e) return words;
+  const view = new DataView(words.buffer);
+  view.setBigUint64(0, e.a, true);
+  view.setBigUint64(8, e.b, true);
+  view.setInt32(16, e.rank, true);
+  view.setFloat32(20, e.scale, true);
+  view.setInt32(24, e.begin, true);
+  view.setInt32(28, e.width, true);
+  return words;
+}
+
+/** h[t, part, r] = Σₖ x[t, k] · A[r, k] for rows with an adapter; other elements of h stay as they are. */
+export function loraShrink(
+  stream: Stream,
+  p: LoraRows & {
+    /** float32 [T, parts, maxRank]. */
+    readonly h: DevicePtr;
+    /** [T, K], contiguous. */
+    readonly x: DevicePtr;
+    /** K. */
+    readonly cols: number;
+  },
+): void {
+  if (p.rows === 0 || p.maxRank === 0) return;
+  const tile = tileOf(p);
+  const wide = (p.cols * p.dtype.bytes) % 16 === 0 && (p.x & 15n) === 0n;
+  launch(
+    stream,
+    loraShrinkKernel,
+    floatVariant("loraShrink", p.dtype),
+    { grid: [Math.ceil(p.maxRank / ranksPerBlock), p.parts, Math.ceil(p.rows / tile)], block: threads },
+    { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols, tile, wide: wide ? 1 : 0 },
+    { overlap: true },
+  );
+}
+
+/** y[t, n] += scale · Σᵣ h[t, part of n, r] · B[n, r], float32 inside, rounded once. */
+export function loraExpand(
+  stream: Stream,
+  p: LoraRows & {
+    /** [T, N], contiguous. */
+    readonly y: DevicePtr;
+    /** float32 [T, parts, maxRank]. */
+    readonly h: DevicePtr;
+    /** N. */
+    readonly cols: number;
+  },
+): void {
+  if (p.rows === 0 || p.cols === 0) return;
+  const tile = tileOf(p);
+  launch(
+    stream,
+    loraExpandKernel,
+    floatVariant("loraExpand", p.dtype),
+    { grid: [Math.ceil(p.cols / threads), Math.ceil(p.rows / tile)], block: threads },
+    { y: p.y, h: p.h, ...rowArguments(p), cols: p.cols, tile },
+    { overlap: true },
+  );
+}
+
+/** out[t, f] = act(z[t, f] + d[t, f]) · (z[t, F + f] + d[t, F + f]) with the d that `loraExpand` adds; rounded once. */
+export function loraGate(
+  stream: Stream,
+  p: LoraRows & {
+    /** [T, F], contiguous. */
+    readonly out: DevicePtr;
+    /** float32 [T, 2F], contiguous: gate | up. */
+    readonly z: DevicePtr;
+    /** float32 [T, parts, maxRank]. */
+    readonly h: DevicePtr;
+    /** F. */
+    readonly cols: number;
+    readonly activation: GateActivation;
+  },
+): void {
+  if (p.rows === 0 || p.cols === 0) return;
+  const tile = tileOf(p);
+  launch(
+    stream,
+    loraGateKernel,
+    floatVariant("loraGate", p.dtype),
+    { grid: [Math.ceil(p.cols / threads), Math.ceil(p.rows / tile)], block: threads },
+    { out: p.out, z: p.z, h: p.h, ...rowArguments(p), cols: p.cols, tile, kind: gateKinds[p.activation] },
+    { overlap: true },
+  );
+}
+
+/** Rows of a block. A row's bits do not depend on it. Grids of 65535 blocks in y and z cover 262140 rows. */
+function tileOf({ rows }: LoraRows): number {
+  return rows <= fewRows ? 1 : rowTile;
+}
+
+function rowArguments({ table, slots, rows, parts, maxRank }: LoraRows) {
+  return { table, slots, rows, parts, maxRank };
+}

@@ -1,0 +1,121 @@
+import { type DType, float32 } from "../../base/dtype.ts";
+import { UnsupportedError } from "../../base/errors.ts";
+import type { Device } from "../../driver/device.ts";
+import { LoraAdapter, type LoraModule } from "../../formats/peft/adapter.ts";
+import type { TensorInfo } from "../../formats/weight-source.ts";
+import { Tensor } from "../../tensor/tensor.ts";
+import { tidy } from "../../tensor/tidy.ts";
+import type { Upload } from "../checkpoint-weights.ts";
+import { Embedding } from "../embedding.ts";
+import { Linear } from "../linear.ts";
+import type { Module } from "../module.ts";
+import { type UploadOptions, uploadWeights } from "../upload.ts";
+import { changesNothing, hasEffect } from "./effect.ts";
+import { type FittedAdapter, fitAdapter } from "./fit.ts";
+import { addLowRank } from "./low-rank.ts";
+import { findPlaces, type Place } from "./places.ts";
+
+/**
+ * Adds a PEFT LoRA adapter to the weights of a network, for good: W + scale · B·A in float32, rounded once to the weight's dtype;
+ * with DoRA every row is brought to its magnitude first. Weights that the adapter trained whole take the base's place; a head
+ * that shared its weight with the embedding gets its own where only one of the two changes.
+ * Throws FileError, FormatError where the adapter does not fit or changes nothing, UnsupportedError for weights that are quantized.
+ */
+export async function mergeAdapter(
+  network: Module & { readonly device: Device; readonly dtype: DType },
+  directory: string,
+  options: UploadOptions = {},
+): Promise<void> {
+  using adapter = LoraAdapter.open(directory);
+  const fitted = fitAdapter(adapter, findPlaces(network));
+  if (!hasEffect(adapter) && fitted.replaced.length === 0) throw changesNothing(adapter);
+  for (const { place } of [...fitted.modules, ...fitted.replaced]) layerOf(place); // before anything has changed
+  untie(network, fitted);
+  const { device } = network;
+  const uploads: Upload[] = [];
+  const factors: Tensor[] = [];
+  const upload = (info: TensorInfo): Tensor => {
+    const target = Tensor.empty(info.shape, { dtype: float32, device });
+    factors.push(target);
+    uploads.push({ info, from: info.elementType!, target, targetOffset: 0 });
+    return target;
+  };
+  try {
+    const work = fitted.modules.map(({ module, place }) => {
+      const a = upload(module.a);
+      const b = upload(module.b);
+      const magnitude = module.magnitude && upload(module.magnitude);
+      return () => mergeModule(module, place, { a, b, magnitude });
+    });
+    for (const { info, field, place } of fitted.replaced) {
+      uploads.push({ info, from: info.elementType!, ...replacedTarget(info, field, place) });
+    }
+    await uploadWeights(adapter.source, uploads, device, options);
+    for (const merge of work) tidy(merge);
+  } finally {
+    for (const tensor of factors) tensor.dispose();
+  }
+}
+
+interface Factors {
+  readonly a: Tensor;
+  readonly b: Tensor;
+  readonly magnitude: Tensor | undefined;
+}
+
+function mergeModule({ scale }: LoraModule, place: Place, { a, b, magnitude }: Factors): void {
+  const { weight } = layerOf(place);
+  if (place.kind === "embedding") {
+    addLowRank(weight, { left: a.transpose(0, 1), right: b.transpose(0, 1), scale });
+    return;
+  }
+  const rows = weight.narrow(0, place.begin, place.rows);
+  addLowRank(rows, { left: b, right: a, scale }, magnitude && ((sums, first) => rescale(sums, magnitude, first)));
+}
+
+/** Brings each row [K] of `sums` to its magnitude, as DoRA has it (arXiv 2402.09353, equation 5). */
+function rescale(sums: Tensor, magnitude: Tensor, first: number): void {
+  tidy(() => {
+    const count = sums.shape[0]!;
+    const wanted = magnitude.reshape([magnitude.size]).narrow(0, first, count).reshape([count, 1]);
+    sums.mul_(wanted.div(sums.mul(sums).sum(1, true).sqrt()));
+  });
+}
+
+function replacedTarget(
+  info: TensorInfo,
+  field: "weight" | "bias",
+  place: Place,
+): { target: Tensor; targetOffset: number } {
+  const layer = layerOf(place);
+  const begin = place.kind === "embedding" ? 0 : place.begin;
+  if (field === "weight") return { target: layer.weight, targetOffset: begin * layer.weight.shape[1]! };
+  if (layer instanceof Linear && layer.bias) return { target: layer.bias, targetOffset: begin };
+  throw new UnsupportedError(`${info.file}: it has a bias "${info.name}", but the base model's layer has none`);
+}
+
+type PlainLayer = Linear | (Embedding & { weight: Tensor });
+
+/** The layer whose weight a merge changes. Throws UnsupportedError when that is quantized. */
+function layerOf(place: Place): PlainLayer {
+  const layer = place.kind === "embedding" ? place.embedding : place.projection;
+  if (layer instanceof Linear || (layer instanceof Embedding && layer.weight instanceof Tensor))
+    return layer as PlainLayer;
+  const name = place.kind === "embedding" ? place.embedding.name : place.projection.stacks[place.part]?.name;
+  throw new UnsupportedError(
+    `an adapter is merged into float weights, and those of ${name} are quantized; apply it beside them (without merge), or merge it into the model that they were quantized from`,
+  );
+}
+
+/** Gives an embedding and a head that share a weight one each, where an adapter changes only one or both apart. */
+function untie(network: Module, { modules, replaced }: FittedAdapter): void {
+  const changed = new Set([...modules, ...replaced].map(({ place }) => layerOf(place)));
+  const owners = new Map<Tensor, PlainLayer>();
+  for (const module of network.modules()) {
+    if (!("weight" in module) || !(module.weight instanceof Tensor)) continue;
+    const layer = module as PlainLayer;
+    const other = owners.get(layer.weight);
+    if (other && (changed.has(layer) || changed.has(other))) layer.weight = layer.weight.clone();
+    else owners.set(layer.weight, layer);
+  }
+}

@@ -1,0 +1,100 @@
+import { float32 } from "../../base/dtype.ts";
+import type { Device } from "../../driver/device.ts";
+import {
+  type LoraEntry,
+  type LoraRows,
+  loraEntry,
+  loraEntryWords,
+  loraExpand,
+  loraGate,
+  loraShrink,
+} from "../../kernels/lora/lora.ts";
+import { Tensor } from "../../tensor/tensor.ts";
+import type { Linear } from "../linear.ts";
+import type { GateActivation } from "../projection.ts";
+
+/** Adapters that may be loaded at once: rows of every table. A table is small, so there is room for more than anyone needs. */
+export const adapterSlots = 64;
+
+/** What the adapters of a pass have in common, whichever projection it is at. */
+export interface PassState {
+  /** int32 [T]: the slot of each row, -1 for none; undefined while no row has an adapter. */
+  readonly slots: Tensor | undefined;
+  /** The largest rank of any loaded adapter. */
+  readonly maxRank: number;
+}
+
+/**
+ * What adapters do to one projection: y += scale · (x · Aᵀ) · Bᵀ, for each row with its own adapter's A and B. A table in
+ * device memory says where those lie, for every adapter and for every module that the projection stacks.
+ */
+export class ProjectionAdapters {
+  /** Runs in place of the projection during a pass whose adapter replaced its weight. */
+  replacement: Linear | undefined;
+  readonly #parts: number;
+  readonly #state: PassState;
+  /** Entries of adapterSlots × parts, as words. */
+  readonly #table: Tensor;
+
+  constructor(device: Device, parts: number, state: PassState) {
+    this.#parts = parts;
+    this.#state = state;
+    this.#table = Tensor.zeros([adapterSlots, parts * loraEntryWords], { dtype: "int64", device });
+  }
+
+  /** Whether a row of the pass that runs now has an adapter. */
+  get isActive(): boolean {
+    return this.#state.slots !== undefined;
+  }
+
+  /** Makes `entries`, one for each part, those of a slot, in stream order. Without them the slot does nothing here. */
+  set(slot: number, entries: readonly (LoraEntry | undefined)[] = []): void {
+    const words = new BigInt64Array(this.#parts * loraEntryWords);
+    for (let part = 0; part < this.#parts; part++) words.set(loraEntry(entries[part]), part * loraEntryWords);
+    using source = Tensor.from(words, { dtype: "int64", device: this.#table.device, shape: [1, words.length] });
+    using row = this.#table.narrow(0, slot, 1);
+    row.copy_(source);
+  }
+
+  /** Adds to y [..., N] what the adapters make of x [..., K]; y is contiguous. */
+  add(x: Tensor, y: Tensor): void {
+    const cols = y.shape.at(-1)!;
+    const rows = this.#rows(x);
+    using h = this.#shrink(x, rows);
+    loraExpand(x.device.stream, { ...rows, y: y.ptr, h: h.ptr, cols });
+  }
+
+  /** activation(gate) · up, [..., F], of `halves` [..., 2F] float32, to which the adapters' part is added before. */
+  gate(x: Tensor, halves: Tensor, activation: GateActivation): Tensor {
+    const cols = halves.shape.at(-1)! / 2;
+    const out = Tensor.empty([...x.shape.slice(0, -1), cols], { dtype: x.dtype, device: x.device });
+    const rows = this.#rows(x);
+    using h = this.#shrink(x, rows);
+    loraGate(x.device.stream, { ...rows, out: out.ptr, z: halves.ptr, h: h.ptr, cols, activation });
+    return out;
+  }
+
+  #rows(x: Tensor): LoraRows {
+    const { slots, maxRank } = this.#state;
+    return {
+      table: this.#table.ptr,
+      slots: slots!.ptr,
+      rows: x.size / x.shape.at(-1)!,
+      parts: this.#parts,
+      maxRank,
+      dtype: x.dtype,
+    };
+  }
+
+  #shrink(x: Tensor, rows: LoraRows): Tensor {
+    const shape = [rows.rows, rows.parts, rows.maxRank];
+    const h = Tensor.empty(shape, { dtype: float32, device: x.device });
+    using input = x.contiguous();
+    loraShrink(x.device.stream, { ...rows, h: h.ptr, x: input.ptr, cols: x.shape.at(-1)! });
+    return h;
+  }
+
+  dispose(): void {
+    this.#table.dispose();
+  }
+}
