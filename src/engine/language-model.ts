@@ -222,7 +222,8 @@ export class LanguageModel implements Disposable {
    */
   savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<ExportSummary> {
     const { files, device, network } = this;
-    const format = options.format ?? formatOf(this.config, network.dtype);
+    const types = new Set([...network.quantizedWeights()].map((weight) => weight.type));
+    const format = options.format ?? formatOf(this.config, network.dtype, types);
     return exportCheckpoint(files, directory, () => device, { ...options, format, loaded: network.loaded });
   }
 

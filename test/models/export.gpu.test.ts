@@ -4,15 +4,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { float16 } from "../../src/base/dtype.ts";
 import { decodeArray } from "../../src/base/element.ts";
 import type { Device } from "../../src/driver/device.ts";
 import { LanguageModel } from "../../src/engine/language-model.ts";
 import { readModelConfig } from "../../src/formats/config/model-config.ts";
 import { GgufFile } from "../../src/formats/gguf/file.ts";
 import { openCheckpoint } from "../../src/formats/safetensors/checkpoint.ts";
+import type { Decoder } from "../../src/models/decoder.ts";
 import { exportGguf } from "../../src/models/export/gguf.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { findModel } from "../../src/models/find-model.ts";
+import type { Linear } from "../../src/nn/linear.ts";
 import { describeGpu } from "../support/gpu.ts";
 import { fixtures, Variant } from "./variant.ts";
 
@@ -91,6 +94,9 @@ describeGpu("export to GGUF", (device) => {
       hash.update(name).update(bytes);
     }
     expect(hash.digest("hex")).toBe(sum);
+    using model = await LanguageModel.fromPretrained(path, { device });
+    const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
+    expect(text).toBe("41 + 17 = 58");
   });
 
   test("the head keeps eight bits, unless everything is to have the type", async () => {
@@ -137,6 +143,41 @@ describeGpu("export of what is quantized", (device) => {
     using model = await LanguageModel.fromPretrained(join(scratch, "nf4-f32"), { device });
     const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
     expect(text).toBe("41 + 17 = 58");
+  });
+
+  test("a quantized model is saved as it was loaded, or was quantized on loading, and holds no memory for that", async () => {
+    const quantizeTo = (to: string) =>
+      quantizeModel(pathOf("llama3-gqa-bf16"), join(scratch, `loaded-${to}`), { to, device: device.name });
+    await quantizeTo("nf4");
+    await quantizeTo("nf4-dq");
+    const before = device.memory.statistics().liveBuffers;
+    for (const [source, options, like] of [
+      [join(scratch, "loaded-nf4"), {}, "loaded-nf4"],
+      [join(scratch, "loaded-nf4-dq"), {}, "loaded-nf4-dq"],
+      [pathOf("llama3-gqa-bf16"), { quantization: "nf4" }, "loaded-nf4"],
+    ] as const) {
+      using model = await LanguageModel.fromPretrained(source, { device, ...options });
+      const saved = join(scratch, "saved-quantized");
+      await model.savePretrained(saved, { force: true });
+      expect(sha256(join(saved, "model.safetensors"))).toBe(sha256(join(scratch, like, "model.safetensors")));
+      expect(await logitsOf(saved, device)).toEqual(await logitsOf(join(scratch, like), device));
+    }
+    expect(device.memory.statistics().liveBuffers).toBe(before);
+  });
+
+  test("a head that is no longer the embedding is saved as its own", async () => {
+    using model = await LanguageModel.fromPretrained(demo, { device });
+    const { head } = model.network as Decoder;
+    const own = (head as Linear).weight.mul(2);
+    (head as Linear).weight = own;
+    await model.savePretrained(join(scratch, "untied"));
+    using saved = openCheckpoint(join(scratch, "untied"));
+    const name = "lm_head.weight";
+    const [written, embedding] = [name, "model.embed_tokens.weight"].map((one) =>
+      decodeArray(float16, float16.view(saved.read(one).slice())),
+    );
+    expect(written).toEqual(embedding!.map((value) => 2 * value));
+    expect(readModelConfig(join(scratch, "untied")).tieWordEmbeddings).toBe(false);
   });
 
   test("GGUF gives a folder with tokenizer and template, which answers", async () => {

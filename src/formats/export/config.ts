@@ -6,6 +6,8 @@ import { isJsonObject, type JsonObject } from "../json.ts";
 export interface ExportedStorage {
   /** Of what is not quantized, and of what quantized weights dequantize to. */
   readonly dtype: DType;
+  /** Whether a head is stored that the source tied to the embedding. */
+  readonly hasOwnHead?: boolean;
   readonly fourBit?: {
     readonly type: FourBitType;
     readonly nested: boolean;
@@ -24,6 +26,7 @@ export function exportedConfig(raw: JsonObject, storage: ExportedStorage): JsonO
   return {
     ...withDType(rest, storage.dtype, true),
     ...inner,
+    ...(storage.hasOwnHead && { tie_word_embeddings: false }),
     ...(storage.fourBit && { quantization_config: quantizationConfig(storage.dtype, storage.fourBit) }),
   };
 }

@@ -16,6 +16,7 @@ import { refuseForeignWeights } from "../../formats/stored/foreign.ts";
 import { type StoredWeight, storedBytes, storedTypeName, storedWeights } from "../../formats/stored/stored-weights.ts";
 import type { TensorInfo, WeightSource } from "../../formats/weight-source.ts";
 import { nestedBlockSize } from "../../kernels/nf4/levels.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
 import type { LoadedParameters } from "../loaded-parameters.ts";
 import { type CheckpointFormat, checkpointStorage, type Storage } from "./formats.ts";
 import { exportBlockSize, quantizeToHost } from "./four-bit.ts";
@@ -42,7 +43,9 @@ export interface CheckpointExportOptions extends ExportOptions {
 
 /** One weight on its way into the new checkpoint. */
 interface Item {
-  readonly weight: StoredWeight;
+  readonly name: string;
+  /** Of the source, for progress. */
+  readonly sourceBytes: number;
   readonly type: string;
   readonly heads: readonly TensorHead[];
   /** The tensors that stand for it. */
@@ -78,11 +81,15 @@ export async function exportCheckpoint(
       options.signal?.throwIfAborted();
       items.push(await planItem(weight, planner));
     }
-    const skipModules = skippedModules(weights, items.filter(({ type }) => type.startsWith("nf4")).map(nameOf));
+    const head = options.loaded?.untiedHead;
+    if (head) items.push(untiedHead(head, weights, planner));
+    const quantizedNames = items.filter(({ type }) => type.startsWith("nf4")).map(({ name }) => name);
+    const skipModules = skippedModules(weights, quantizedNames);
     writeJson(
       join(folder, "config.json"),
       exportedConfig(config.raw, {
         dtype,
+        hasOwnHead: head !== undefined,
         ...(storage.kind === "nf4" && { fourBit: { type: "nf4", nested: storage.nested, skipModules } }),
       }),
     );
@@ -97,12 +104,12 @@ export async function exportCheckpoint(
 }
 
 async function writeItems(items: readonly Item[], sink: CheckpointSink, options: ExportOptions): Promise<void> {
-  const totalBytes = items.reduce((sum, { weight }) => sum + storedBytes(weight), 0);
+  const totalBytes = items.reduce((sum, item) => sum + item.sourceBytes, 0);
   let doneBytes = 0;
   for (const item of items) {
     options.signal?.throwIfAborted();
     for (const [name, data] of await item.produce()) sink.write(name, data);
-    doneBytes += storedBytes(item.weight);
+    doneBytes += item.sourceBytes;
     options.onProgress?.({ doneBytes, totalBytes });
   }
 }
@@ -146,7 +153,7 @@ async function planItem(weight: StoredWeight, planner: Planner): Promise<Item> {
     return quantized(weight, storage.nested, planner);
   }
   return {
-    weight,
+    ...identity(weight),
     type: dtype.name,
     heads: [{ name: weight.name, dtype, shape: weight.shape }],
     produce: async () => [[weight.name, await values.bytes(weight, dtype)]],
@@ -155,7 +162,7 @@ async function planItem(weight: StoredWeight, planner: Planner): Promise<Item> {
 
 function copied(weight: StoredWeight, infos: readonly TensorInfo[], { values }: Planner): Item {
   return {
-    weight,
+    ...identity(weight),
     type: storedTypeName(weight),
     heads: infos.map(({ name, elementType, shape }) => ({ name, dtype: elementType!, shape })),
     produce: async () => {
@@ -185,15 +192,28 @@ async function quantized(weight: StoredWeight, nested: boolean, { values, dtype 
     nested: nested ? { blockSize: nestedBlockSize, offset } : undefined,
   };
   return {
-    weight,
+    ...identity(weight),
     type: nested ? "nf4 (double quantization)" : "nf4",
     heads: fourBitHeads(plan),
     produce: async () => fourBitData(plan, (await compute()).bytes),
   };
 }
 
-function nameOf({ weight }: Item): string {
-  return weight.name;
+function identity(weight: StoredWeight): Pick<Item, "name" | "sourceBytes"> {
+  return { name: weight.name, sourceBytes: storedBytes(weight) };
+}
+
+/** A head that was the embedding and became its own, beside the decoder as checkpoints have it. */
+function untiedHead(head: Tensor, weights: readonly StoredWeight[], { values, dtype }: Planner): Item {
+  const isInner = weights.some(({ name }) => name.startsWith("language_model.model."));
+  const name = isInner ? "language_model.lm_head.weight" : "lm_head.weight";
+  return {
+    name,
+    sourceBytes: 0,
+    type: dtype.name,
+    heads: [{ name, dtype, shape: head.shape }],
+    produce: async () => [[name, values.download(name, head, dtype)]],
+  };
 }
 
 function sizeOf({ type, heads }: Item): { type: string; sizeBytes: number } {

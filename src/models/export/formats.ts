@@ -11,11 +11,16 @@ export type Storage =
   | { readonly kind: "float"; readonly dtype: DType }
   | { readonly kind: "nf4"; readonly nested: boolean };
 
-/** What a model is in: NF4 where its config says so, else the dtype that it computes in. */
-export function formatOf({ quantization }: ModelConfig, computed: DType): CheckpointFormat {
-  if (quantization?.method === "bitsandbytes" && quantization.bits === 4) {
+/** What a model is in: NF4 where its config says so or it was quantized on loading, else the dtype that it computes in. */
+export function formatOf(
+  { quantization }: ModelConfig,
+  computed: DType,
+  onDevice: ReadonlySet<string>,
+): CheckpointFormat {
+  if (quantization?.method === "bitsandbytes" && quantization.bits === 4 && quantization.quantType === "nf4") {
     return quantization.doubleQuant ? "nf4-dq" : "nf4";
   }
+  if (onDevice.has("nf4")) return "nf4";
   return checkpointFormats.find((format) => format === computed.name) ?? "float32";
 }
 

@@ -33,25 +33,30 @@ export class ModelValues {
 
   /** The elements on the host. */
   async bytes(weight: StoredWeight, dtype: DType): Promise<Uint8Array> {
-    const bytes = await this.#elements(weight, dtype);
-    if (dtype === float16) refuseInfinities(weight, dtype.view(bytes) as Uint16Array);
-    return bytes;
+    if (weight.kind === "plain" && !this.isLoaded(weight.name)) {
+      return checked(weight.name, await this.stored.convert(weight, dtype), dtype);
+    }
+    using values = await this.load(weight, dtype);
+    return checked(weight.name, hostBytes(values), dtype);
   }
 
-  async #elements(weight: StoredWeight, dtype: DType): Promise<Uint8Array> {
-    if (weight.kind === "plain" && !this.isLoaded(weight.name)) return this.stored.convert(weight, dtype);
-    using values = await this.load(weight, dtype);
-    return hostBytes(values);
+  /** The same for a tensor of the network; `name` is for messages. */
+  download(name: string, tensor: Tensor, dtype: DType): Uint8Array {
+    if (tensor.dtype === dtype) return hostBytes(tensor);
+    using values = tensor.to(dtype);
+    return checked(name, hostBytes(values), dtype);
   }
 }
 
 /** A weight beyond float16 would come back infinite, and the model would answer nonsense. */
-function refuseInfinities({ name }: StoredWeight, bits: Uint16Array): void {
-  for (const half of bits) {
+function checked(name: string, bytes: Uint8Array, dtype: DType): Uint8Array {
+  if (dtype !== float16) return bytes;
+  for (const half of dtype.view(bytes) as Uint16Array) {
     if ((half & 0x7fff) === 0x7c00) {
       throw new UnsupportedError(
         `${name}: it holds values beyond 65504, the largest of float16; choose bfloat16 or float32`,
       );
     }
   }
+  return bytes;
 }
