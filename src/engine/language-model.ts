@@ -218,9 +218,14 @@ export class LanguageModel implements Disposable {
    * Writes the model as a folder that `fromPretrained` here and in transformers loads (NF4: with bitsandbytes): config, weights
    * in the architecture's own names, tokenizer and chat template. Weights are those that the network holds now. The folder is
    * there whole or not at all, and a model that is there already stays unless `force` is given.
-   * Throws ArgumentError, FileError, UnsupportedError.
+   * Throws ArgumentError, also for adapters beside the weights, which would be missing; FileError, UnsupportedError.
    */
-  savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<ExportSummary> {
+  async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<ExportSummary> {
+    if (this.adapters.length > 0) {
+      throw new ArgumentError(
+        `savePretrained: the adapters beside the weights (${this.adapters.join(", ")}) are no part of them; unload them, or load the model with merge`,
+      );
+    }
     const { files, device, network } = this;
     const types = new Set([...network.quantizedWeights()].map((weight) => weight.type));
     const format = options.format ?? formatOf(this.config, network.dtype, types);

@@ -8,7 +8,7 @@ export interface OverwriteOptions {
   /** Replaces what is there; a folder only when it holds a model. */
   readonly force?: boolean | undefined;
   /** What is being read, which must survive. */
-  readonly source?: string | undefined;
+  readonly source?: string | readonly string[] | undefined;
 }
 
 /**
@@ -52,8 +52,8 @@ export async function replaceDirectory(
  * mistake must not vanish), or when it is or holds the source.
  */
 export function checkDestination(path: string, kind: "directory" | "file", options: OverwriteOptions): void {
-  const { force = false, source } = options;
-  if (source !== undefined && isOrHolds(path, source)) {
+  const { force = false, source: sources = [] } = options;
+  if ([sources].flat().some((source) => isOrHolds(path, source))) {
     throw new ArgumentError(`${path}: this is the model that is being read, or holds it; give another place`);
   }
   const found = kindOf(path);

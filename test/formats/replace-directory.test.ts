@@ -76,7 +76,7 @@ describe("checkDestination", () => {
     for (const path of [source, join(root, "models"), join(root, "link/a"), join(source, "../a")]) {
       expect(() => checkDestination(path, "directory", { force: true, source })).toThrow(/model that is being read/);
     }
-    expect(() => checkDestination(join(source, "a.gguf"), "file", { source })).not.toThrow();
+    expect(() => checkDestination(join(source, "a.gguf"), "file", { source: [source] })).not.toThrow();
     expect(existsSync(source)).toBe(true);
   });
 

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { float16 } from "../../src/base/dtype.ts";
 import { decodeArray } from "../../src/base/element.ts";
 import type { Device } from "../../src/driver/device.ts";
-import { LanguageModel } from "../../src/engine/language-model.ts";
+import { type FromPretrainedOptions, LanguageModel } from "../../src/engine/language-model.ts";
 import { readModelConfig } from "../../src/formats/config/model-config.ts";
 import { GgufFile } from "../../src/formats/gguf/file.ts";
 import { openCheckpoint } from "../../src/formats/safetensors/checkpoint.ts";
@@ -30,8 +30,8 @@ afterAll(() => rmSync(scratch, { recursive: true, force: true }));
 const sha256 = (file: string) => createHash("sha256").update(readFileSync(file)).digest("hex");
 
 /** Logits of a prompt, as bits. */
-async function logitsOf(path: string, device: Device): Promise<Uint8Array> {
-  using model = await LanguageModel.fromPretrained(path, { device });
+async function logitsOf(path: string, device: Device, options: FromPretrainedOptions = {}): Promise<Uint8Array> {
+  using model = await LanguageModel.fromPretrained(path, { device, ...options });
   using logits = await model.logits([1, 17, 5, 90, 44, 120, 3]);
   const { data } = logits.cpu();
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -190,6 +190,20 @@ describeGpu("export of what is quantized", (device) => {
     using model = await LanguageModel.fromPretrained(join(scratch, "from-gguf"), { device });
     const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
     expect(text).toBe("41 + 17 = 58");
+  });
+
+  test("a merged adapter is in what is saved, with the base's files; one beside the weights is refused", async () => {
+    const adapter = join(fixtures, "lora-rslora-qv");
+    const base = pathOf("llama3-gqa-bf16");
+    using merged = await LanguageModel.fromPretrained(base, { device, adapter, merge: true });
+    const saved = join(scratch, "merged");
+    await merged.savePretrained(saved);
+    expect(await logitsOf(saved, device)).toEqual(await logitsOf(base, device, { adapter, merge: true }));
+    expect(await logitsOf(saved, device)).not.toEqual(await logitsOf(base, device));
+    expect(readdirSync(saved).sort()).toEqual(["config.json", "generation_config.json", "model.safetensors"]);
+    using beside = await LanguageModel.fromPretrained(base, { device, adapter });
+    await expect(beside.savePretrained(join(scratch, "beside"))).rejects.toThrow(/adapters beside the weights/);
+    await expect(quantizeModel(adapter, join(scratch, "x"), { to: "nf4" })).rejects.toThrow(/LoRA adapter/);
   });
 
   test("what was changed on the device is what is saved", async () => {

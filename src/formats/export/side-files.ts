@@ -4,6 +4,7 @@ import { LlcudaError, UnsupportedError } from "../../base/errors.ts";
 import type { TemplateSources } from "../chat-template/source.ts";
 import { listDirectory } from "../directory.ts";
 import type { JsonObject } from "../json.ts";
+import { AdapterFiles } from "../model-files/adapter.ts";
 import type { ModelFiles } from "../model-files/model-files.ts";
 import { systemErrors } from "../replace-file.ts";
 
@@ -23,20 +24,24 @@ export function writeJson(path: string, json: JsonObject): void {
 
 /**
  * Puts everything but config.json and weights into `directory`: copies of the files of a HuggingFace checkpoint, or what a GGUF
- * file holds in the form of such files. Throws FileError. A tokenizer that cannot be converted is a warning.
+ * file holds in the form of such files; of an adapter on a base, those of the base and over them its own. Throws FileError. A tokenizer that cannot be converted is a warning.
  */
 export function writeSideFiles(files: ModelFiles, directory: string): void {
-  if (files.form === "huggingface") copyFiles(files.path, directory);
+  if (files instanceof AdapterFiles) {
+    writeSideFiles(files.base, directory);
+    copyFiles(files.path, directory, (name) => copied.has(name)); // its own tokenizer, where it has one
+  } else if (files.form === "huggingface")
+    copyFiles(files.path, directory, (name) => copied.has(name) || terms.test(name));
   else convertFiles(files, directory);
 }
 
-function copyFiles(source: string, directory: string): void {
+function copyFiles(source: string, directory: string, isWanted: (name: string) => boolean): void {
   systemErrors(directory, () => {
     for (const name of listDirectory(source)) {
-      if (copied.has(name) || terms.test(name)) copyFileSync(join(source, name), join(directory, name));
+      if (isWanted(name)) copyFileSync(join(source, name), join(directory, name));
     }
     if (!existsSync(join(source, moreTemplates))) return;
-    mkdirSync(join(directory, moreTemplates));
+    mkdirSync(join(directory, moreTemplates), { recursive: true });
     for (const name of readdirSync(join(source, moreTemplates)).filter((file) => file.endsWith(".jinja"))) {
       copyFileSync(join(source, moreTemplates, name), join(directory, moreTemplates, name));
     }

@@ -60,3 +60,8 @@ export class AdapterFiles implements ModelFiles {
     return this.base.openWeights();
   }
 }
+
+/** The directories and files that a model is read from. */
+export function sourcePaths(files: ModelFiles): string[] {
+  return files instanceof AdapterFiles ? [files.path, ...sourcePaths(files.base)] : [files.path];
+}

@@ -6,6 +6,7 @@ import type { Device } from "../../driver/device.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
 import { exportedConfig } from "../../formats/export/config.ts";
 import { writeJson, writeSideFiles } from "../../formats/export/side-files.ts";
+import { sourcePaths } from "../../formats/model-files/adapter.ts";
 import type { ModelFiles } from "../../formats/model-files/model-files.ts";
 import { replaceDirectory } from "../../formats/replace-directory.ts";
 import type { TensorHead } from "../../formats/safetensors/layout.ts";
@@ -75,7 +76,7 @@ export async function exportCheckpoint(
   const values = new ModelValues(new StoredValues(source, device), options.loaded);
   const planner = { source, values, storage, dtype, keepsPlain: weights.some(({ kind }) => kind === "bnb4") };
   let summary: ExportSummary | undefined;
-  await replaceDirectory(directory, { force: options.force, source: files.path }, async (folder) => {
+  await replaceDirectory(directory, { force: options.force, source: sourcePaths(files) }, async (folder) => {
     const items: Item[] = [];
     for (const weight of weights) {
       options.signal?.throwIfAborted();

@@ -15,7 +15,7 @@ export type Storage =
 export function formatOf(
   { quantization }: ModelConfig,
   computed: DType,
-  onDevice: ReadonlySet<string>,
+  onDevice: ReadonlySet<string> = new Set(),
 ): CheckpointFormat {
   if (quantization?.method === "bitsandbytes" && quantization.bits === 4 && quantization.quantType === "nf4") {
     return quantization.doubleQuant ? "nf4-dq" : "nf4";

@@ -14,6 +14,7 @@ import { quantizeGgml } from "../../formats/gguf/quantize.ts";
 import { interleaveRows } from "../../formats/gguf/rewrite.ts";
 import { GgufSink } from "../../formats/gguf/sink.ts";
 import type { GgufValue } from "../../formats/gguf/values.ts";
+import { sourcePaths } from "../../formats/model-files/adapter.ts";
 import type { ModelFiles } from "../../formats/model-files/model-files.ts";
 import { checkDestination } from "../../formats/replace-directory.ts";
 import { refuseForeignWeights } from "../../formats/stored/foreign.ts";
@@ -52,7 +53,7 @@ export async function exportGguf(
   device: () => Device,
   options: GgufExportOptions,
 ): Promise<ExportSummary> {
-  checkDestination(path, "file", { force: options.force, source: files.path });
+  checkDestination(path, "file", { force: options.force, source: sourcePaths(files) });
   const config = files.readConfig();
   using source = files.openWeights();
   refuseForeignWeights(source, files.path, config.quantization);

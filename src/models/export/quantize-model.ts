@@ -1,5 +1,6 @@
 import { ArgumentError } from "../../base/errors.ts";
 import { openDevice } from "../../driver/open.ts";
+import { sourcePaths } from "../../formats/model-files/adapter.ts";
 import { checkDestination } from "../../formats/replace-directory.ts";
 import { findModel } from "../find-model.ts";
 import { type ExportOptions, exportCheckpoint } from "./checkpoint.ts";
@@ -39,7 +40,12 @@ export async function quantizeModel(
     throw new ArgumentError(`${destination}: ${to} is a type of GGUF files; give a file name that ends in .gguf`);
   }
   const files = findModel(source);
-  const overwrite = { force: options.force, source: files.path };
+  if (files.adapter !== undefined) {
+    throw new ArgumentError(
+      `${source}: this is a LoRA adapter and no model; merge it into its base, and quantize that`,
+    );
+  }
+  const overwrite = { force: options.force, source: sourcePaths(files) };
   checkDestination(destination, isGguf ? "file" : "directory", overwrite);
   const on = () => openDevice(device);
   if (isGguf) return exportGguf(files, destination, on, { ...common, format: gguf!, pure });
