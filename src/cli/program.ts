@@ -6,6 +6,7 @@ import { devicesCommand } from "./commands/devices.ts";
 import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { inspectCommand } from "./commands/inspect.ts";
+import { mergeCommand } from "./commands/merge.ts";
 import { quantizeCommand } from "./commands/quantize.ts";
 import { simCommand } from "./commands/sim.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
@@ -34,7 +35,7 @@ export function createProgram(): Command {
     .exitOverride();
   const groups: [string, Command[]][] = [
     ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
-    ["Convert:", [quantizeCommand()]],
+    ["Convert:", [quantizeCommand(), mergeCommand()]],
     ["Look inside:", [inspectCommand(), tokenizeCommand(), verifyCommand()]],
     ["Work on kernels:", [simCommand()]],
     ["This machine:", [devicesCommand(), doctorCommand()]],

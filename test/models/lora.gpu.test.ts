@@ -1,7 +1,11 @@
+import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { expect, test } from "vitest";
+import { afterAll, describe, expect, test } from "vitest";
 import { LanguageModel } from "../../src/engine/language-model.ts";
 import { verifyCheckpoint, verifyModel } from "../../src/engine/verify.ts";
+import { mergeModel } from "../../src/models/export/merge-model.ts";
+import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { QuantizedLinear } from "../../src/nn/quantized-linear.ts";
 import { type AdapterContent, type Pair, pair, product, TemporaryAdapter } from "../support/adapter.ts";
 import { describeGpu, normals, relativeL2 } from "../support/gpu.ts";
@@ -149,6 +153,61 @@ describeGpu("LoRA adapters", (device) => {
     using actual = await model.logits(ids);
     expect(relativeL2(actual.toArray() as Float32Array, expected.toArray() as Float32Array) < 1e-5).toBe(true);
     await expect(load({ adapter: adapter.directory })).rejects.toThrow(/uses DoRA.*only by merging/);
+  });
+
+  describe("a merged model on disk", () => {
+    const folder = mkdtempSync(join(tmpdir(), "llcuda-merge-"));
+    afterAll(() => rmSync(folder, { recursive: true }));
+    const logits = async (name: string, options: object = {}) => {
+      using model = await LanguageModel.fromPretrained(name, { device, dtype: "float32", ...options });
+      using tensor = await model.logits(ids);
+      return tensor.toArray() as Float32Array;
+    };
+    const source = join(fixtures, base);
+
+    test("gives peft's logits", async () => {
+      const [golden, out] = [join(fixtures, "lora-rslora-qv"), join(folder, "golden")];
+      const { types } = await mergeModel(source, golden, out, { device });
+      expect(types.map(({ type }) => type)).toEqual(["bfloat16"]);
+      await mergeModel(source, golden, out, { device, to: "f32", force: true });
+      const { verification } = await verifyCheckpoint(
+        (options) => LanguageModel.fromPretrained(out, { device, dtype: "float32", ...options }),
+        join(golden, "expected.safetensors"),
+      );
+      expect({ ...verification, passed: true }).toEqual(verification);
+    });
+
+    test("of a quantized base has the values that the base has at run time", async () => {
+      const [nf4, out] = [join(folder, "nf4"), join(folder, "from-nf4")];
+      using adapter = new TemporaryAdapter({ pairs: [...attention, ...feedForward, ...head], embeddings });
+      await quantizeModel(source, nf4, { to: "nf4-dq", device: device.name });
+      await mergeModel(nf4, adapter.directory, out, { device, to: "f32" });
+      const expected = await logits(nf4, { adapter: adapter.directory });
+
+      expect(relativeL2(await logits(out), expected) < 1e-5).toBe(true);
+    });
+
+    test("has the weights that were trained whole", async () => {
+      const out = join(folder, "whole");
+      using adapter = new TemporaryAdapter({ pairs: attention, tensors: trained });
+      using reference = merged({ pairs: attention, tensors: trained });
+      await mergeModel(source, adapter.directory, out, { device, to: "f32" });
+
+      expect(relativeL2(await logits(out), await logits(reference.directory)) < 1e-5).toBe(true);
+    });
+
+    test("is not written for a change that has no place", async () => {
+      using tied = new Variant(base, { tie_word_embeddings: true });
+      using table = new TemporaryAdapter({ embeddings });
+      using other = new TemporaryAdapter({ pairs: [pair("model.layers.9.self_attn.q_proj", 8, 128, 256, 1)] });
+      using wide = new TemporaryAdapter({ pairs: [pair("model.layers.0.self_attn.q_proj", 8, 64, 256, 1)] });
+      const out = join(folder, "none");
+      const merge = (from: string, { directory }: TemporaryAdapter) => mergeModel(from, directory, out, { device });
+      await expect(merge(tied.directory, table)).rejects.toThrow(/one weight with the other of head and embedding/);
+      await expect(merge(source, other)).rejects.toThrow(/has no weight "model.layers.9.*another base/);
+      await expect(merge(source, wide)).rejects.toThrow(/of shape \[256, 64\], but .* is \[256, 128\]/);
+      expect(existsSync(out)).toBe(false);
+    });
   });
 
   test("a tied head keeps the embedding that an adapter changes", async () => {

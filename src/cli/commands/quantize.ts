@@ -38,7 +38,7 @@ export function quantizeCommand(): Command {
 const units: Readonly<Record<string, number>> = { "": 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9 };
 
 /** Bytes of `2GB`. */
-function size(text: string): number {
+export function size(text: string): number {
   const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)\s*([KMG]?B)?$/i.exec(text.trim()) ?? [];
   const bytes = Number(digits) * units[unit.toUpperCase()]!;
   if (bytes > 0) return bytes;

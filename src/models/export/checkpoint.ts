@@ -21,7 +21,7 @@ import type { Tensor } from "../../tensor/tensor.ts";
 import type { LoadedParameters } from "../loaded-parameters.ts";
 import { type CheckpointFormat, checkpointStorage, type Storage } from "./formats.ts";
 import { exportBlockSize, quantizeToHost } from "./four-bit.ts";
-import { ModelValues } from "./model-values.ts";
+import { ModelValues, type WeightChange } from "./model-values.ts";
 import { isProjection, skippedModules } from "./modules.ts";
 import { StoredValues } from "./stored-values.ts";
 import { type ExportSummary, summarize } from "./summary.ts";
@@ -40,6 +40,8 @@ export interface CheckpointExportOptions extends ExportOptions {
   readonly maxShardBytes?: number | undefined;
   /** The network of the model, whose values count before those of the files. */
   readonly loaded?: LoadedParameters | undefined;
+  /** What changes weights on their way. */
+  readonly change?: WeightChange | undefined;
 }
 
 /** One weight on its way into the new checkpoint. */
@@ -73,7 +75,7 @@ export async function exportCheckpoint(
   refuseForeignWeights(source, files.path, config.quantization);
   const weights = exportedWeights(source, config);
   const dtype = storage.kind === "float" ? storage.dtype : baseDType(config, weights);
-  const values = new ModelValues(new StoredValues(source, device), options.loaded);
+  const values = new ModelValues(new StoredValues(source, device), options.loaded, options.change);
   const planner = { source, values, storage, dtype, keepsPlain: weights.some(({ kind }) => kind === "bnb4") };
   let summary: ExportSummary | undefined;
   await replaceDirectory(directory, { force: options.force, source: sourcePaths(files) }, async (folder) => {

@@ -52,7 +52,7 @@ export class StoredValues {
     return out;
   }
 
-  /** A float weight in its shape on the device, in `dtype`: dequantized in float32 and rounded once. Dispose it. */
+  /** A float weight in its shape on the device, in `dtype`: dequantized in float32 and rounded once, 4-bit codes to what they dequantize to. Dispose it. */
   async load(weight: StoredWeight, dtype: DType): Promise<Tensor> {
     switch (weight.kind) {
       case "plain": {
@@ -71,8 +71,13 @@ export class StoredValues {
         dequantizeGgml(this.#device.stream, { out: out.ptr, blocks: blocks.ptr, type, n, cols, dtype });
         return out;
       }
-      case "bnb4":
-        return this.#dequantize(weight, dtype);
+      case "bnb4": {
+        // bitsandbytes multiplies with values of the dtype that the weight was quantized from.
+        const values = await this.#dequantize(weight, weight.dtype);
+        if (weight.dtype === dtype) return values;
+        using _ = values;
+        return values.to(dtype);
+      }
     }
     throw new UnsupportedError(`${weight.name}: weights of type ${storedTypeName(weight)} cannot be converted`);
   }

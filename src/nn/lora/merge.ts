@@ -74,7 +74,7 @@ function mergeModule({ scale }: LoraModule, place: Place, { a, b, magnitude }: F
 }
 
 /** Brings each row [K] of `sums` to its magnitude, as DoRA has it (arXiv 2402.09353, equation 5). */
-function rescale(sums: Tensor, magnitude: Tensor, first: number): void {
+export function rescale(sums: Tensor, magnitude: Tensor, first: number): void {
   tidy(() => {
     const count = sums.shape[0]!;
     const wanted = magnitude.reshape([magnitude.size]).narrow(0, first, count).reshape([count, 1]);
@@ -103,7 +103,7 @@ function layerOf(place: Place): PlainLayer {
     return layer as PlainLayer;
   const name = place.kind === "embedding" ? place.embedding.name : place.projection.stacks[place.part]?.name;
   throw new UnsupportedError(
-    `an adapter is merged into float weights, and those of ${name} are quantized; apply it beside them (without merge), or merge it into the model that they were quantized from`,
+    `an adapter is merged into float weights, and those of ${name} are quantized; apply it beside them (without merge), or write a merged model with "llcuda merge"`,
   );
 }
 

@@ -1,0 +1,100 @@
+import { float32 } from "../../base/dtype.ts";
+import { FormatError, UnsupportedError } from "../../base/errors.ts";
+import { formatShape } from "../../base/shape.ts";
+import type { LoraAdapter, LoraModule } from "../../formats/peft/adapter.ts";
+import type { StoredWeight } from "../../formats/stored/stored-weights.ts";
+import type { TensorInfo } from "../../formats/weight-source.ts";
+import { changesNothing, hasEffect } from "../../nn/lora/effect.ts";
+import { addLowRank } from "../../nn/lora/low-rank.ts";
+import { rescale } from "../../nn/lora/merge.ts";
+import { plainName } from "../../nn/lora/places.ts";
+import { Tensor } from "../../tensor/tensor.ts";
+import type { WeightChange } from "./model-values.ts";
+
+/**
+ * An adapter as a change of a checkpoint's weights, one at a time: whatever they are stored in, float32 values get scale · B · A
+ * added (with DoRA they are brought to their magnitude), or give way to those that were trained whole.
+ */
+export class AdapterChange implements WeightChange {
+  readonly #adapter: LoraAdapter;
+  readonly #modules = new Map<string, LoraModule>();
+  readonly #replaced = new Map<string, TensorInfo>();
+
+  /**
+   * Finds the weights of everything in the adapter; `path` is the checkpoint's, for messages. Throws FormatError where shapes or
+   * names are another model's, or nothing changes; UnsupportedError for a change of one of two weights that are one (`isTied`).
+   */
+  constructor(adapter: LoraAdapter, weights: readonly StoredWeight[], path: string, isTied: boolean) {
+    this.#adapter = adapter;
+    if (!hasEffect(adapter) && adapter.replaced.size === 0) throw changesNothing(adapter);
+    const byName = new Map(weights.map((weight) => [plainName(weight.name), weight]));
+    const find = (name: string): StoredWeight => {
+      const plain = plainName(name);
+      if (isTied && /^(lm_head|embed_tokens)\./.test(plain)) {
+        throw new UnsupportedError(
+          `${adapter.directory}: the adapter changes "${name}", which in the base is one weight with the other of head and embedding; apply it at run time instead`,
+        );
+      }
+      const weight = byName.get(plain);
+      if (weight) return weight;
+      throw new FormatError(
+        path,
+        `${path} has no weight "${name}", which the adapter in ${adapter.directory} works on; it was trained on another base`,
+      );
+    };
+    for (const module of adapter.modules.values()) {
+      const weight = find(`${module.name}.weight`);
+      const [rows, cols] = module.kind === "embedding" ? [module.a, module.b] : [module.b, module.a];
+      const made = module.kind === "embedding" ? [rows.shape[1]!, cols.shape[0]!] : [rows.shape[0]!, cols.shape[1]!];
+      checkShape(module.b, made, weight);
+      this.#modules.set(weight.name, module);
+    }
+    for (const [name, info] of adapter.replaced) {
+      const weight = find(name);
+      checkShape(info, info.shape, weight);
+      this.#replaced.set(weight.name, info);
+    }
+  }
+
+  has(name: string): boolean {
+    return this.#modules.has(name) || this.#replaced.has(name);
+  }
+
+  apply(name: string, values: Tensor): void {
+    const whole = this.#replaced.get(name);
+    if (whole) {
+      using own = this.#load(whole, values);
+      values.copy_(own);
+    }
+    const module = this.#modules.get(name);
+    if (!module) return;
+    const { scale, kind } = module;
+    using a = this.#load(module.a, values);
+    using b = this.#load(module.b, values);
+    using magnitude = module.magnitude && this.#load(module.magnitude, values);
+    if (kind === "embedding") {
+      using left = a.transpose(0, 1);
+      using right = b.transpose(0, 1);
+      addLowRank(values, { left, right, scale });
+    } else {
+      addLowRank(values, { left: b, right: a, scale }, magnitude && ((sums, first) => rescale(sums, magnitude, first)));
+    }
+  }
+
+  #load({ name, elementType, shape }: TensorInfo, { device }: Tensor): Tensor {
+    // A copy: tensors need not lie at multiples of their elements.
+    const bytes = this.#adapter.source.read(name).slice();
+    const stored = Tensor.from(elementType!.view(bytes), { dtype: elementType!, device, shape });
+    if (elementType === float32) return stored;
+    using _ = stored;
+    return stored.to(float32);
+  }
+}
+
+function checkShape(info: TensorInfo, shape: readonly number[], weight: StoredWeight): void {
+  if (formatShape(shape) === formatShape(weight.shape)) return;
+  throw new FormatError(
+    info.file,
+    `${info.file}: "${info.name}" makes a change of shape ${formatShape(shape)}, but ${weight.name} of the base is ${formatShape(weight.shape)}; the adapter was trained on another base`,
+  );
+}
