@@ -4,7 +4,19 @@ import { describe, expect, test } from "vitest";
 import { createProgram } from "../../src/cli/program.ts";
 import { llcuda, llcudaProcess } from "./run.ts";
 
-const commands = ["chat", "generate", "demo", "quantize", "inspect", "tokenize", "verify", "sim", "devices", "doctor"];
+const commands = [
+  "chat",
+  "generate",
+  "demo",
+  "quantize",
+  "merge",
+  "inspect",
+  "tokenize",
+  "verify",
+  "sim",
+  "devices",
+  "doctor",
+];
 
 /** Every command with what follows "llcuda": `sim run`. */
 function allCommands(of: Command = createProgram(), path = ""): [string, Command][] {
