@@ -34,7 +34,7 @@ describeGpu("a model from one GGUF file and nothing else", (device) => {
     const name = "gemma3-text";
     const path = join(scratch, `${name}.gguf`);
     writeModelGguf(join(fixtures, name), path, { dtype: bfloat16 });
-    using model = await LanguageModel.fromPretrained(path, { device, dtype: "float32", rotaryDtype: "bfloat16" });
+    using model = await LanguageModel.fromPretrained(path, { device, dtype: "float32" });
     const result = await verifyModel(model, join(fixtures, name, "expected.safetensors"));
     expect({ ...result, passed: true }).toEqual(result);
   });

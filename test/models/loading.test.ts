@@ -43,7 +43,7 @@ describe("checkpoints of several modalities", () => {
       vision(`${projector}mm_input_projection_weight`),
     ]);
     const warnings = await warningsOf(async () => {
-      using model = await load(variant, { rotaryDtype: "bfloat16" });
+      using model = await load(variant);
       const result = await verifyModel(model);
       expect({ ...result, passed: true }).toEqual(result);
     });
@@ -138,14 +138,14 @@ describe("what cannot be loaded is refused in one sentence, and nothing is kept"
       "phi3-fused",
       { num_key_value_heads: 2 },
       FormatError,
-      /tensor "model\.layers\.0\.self_attn\.qkv_proj\.weight" is \[256, 128\], but the config calls for \[384, 128\]/,
+      /tensor "model\.layers\.0\.self_attn\.qkv_proj\.weight" is \[256, 64\], but the config calls for \[384, 64\]/,
     ],
     [
       "more layers than there are",
       "mistral-sliding",
       { num_hidden_layers: 3 },
       FormatError,
-      /has no tensor "model\.layers\.2\.input_layernorm\.weight" \[128\] that its config calls for/,
+      /has no tensor "model\.layers\.2\.input_layernorm\.weight" \[64\] that its config calls for/,
     ],
     [
       "fewer layers than there are",
@@ -228,7 +228,7 @@ describe("what cannot be loaded is refused in one sentence, and nothing is kept"
       new Variant("gemma2", {}, (tensors) => tensors.filter((t) => !t.name.endsWith("k_proj.weight"))),
     );
     expect(error.message).toMatch(
-      /has no tensor "model\.layers\.0\.self_attn\.k_proj\.weight" \[128, 128\] that its config/,
+      /has no tensor "model\.layers\.0\.self_attn\.k_proj\.weight" \[128, 64\] that its config/,
     );
   });
 
