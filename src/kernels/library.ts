@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { gunzipSync } from "node:zlib";
+import { brotliDecompressSync } from "node:zlib";
 import { FileError } from "../base/errors.ts";
 import { settings } from "../base/settings.ts";
 import type { HostBlock } from "../driver/api.ts";
@@ -190,7 +190,7 @@ function load<A extends ArgSpec, X extends VariantAxes>(
 
 /** Reads one PTX text of `ptx/`, where it is stored compressed. Throws FileError that says what to do about a missing one. */
 export function readPtx(file: string): Uint8Array {
-  return read(file, `${file}.gz`, gunzipSync);
+  return read(file, `${file}.br`, brotliDecompressSync);
 }
 
 /** Reads one file of `ptx/` as it is. */

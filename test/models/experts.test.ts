@@ -170,8 +170,7 @@ describe("verifying 16 bits where experts are nearly equally probable", () => {
     );
     const file = await reference(variant);
     const { verification } = await verifyCheckpoint(
-      ({ dtype, ...wanted }) =>
-        load(dtype === "float32" ? variant : broken, { dtype: dtype ?? "bfloat16", ...wanted }),
+      ({ dtype, ...wanted }) => load(dtype === "float32" ? variant : broken, { dtype: dtype ?? "bfloat16", ...wanted }),
       file,
     );
     expect(verification.passed).toBe(false);

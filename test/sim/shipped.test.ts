@@ -1,7 +1,7 @@
 /** The shipped kernels use no instruction form that is not compared with hardware. */
 import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { gunzipSync } from "node:zlib";
+import { brotliDecompressSync } from "node:zlib";
 import { expect, test } from "vitest";
 import { allCases } from "./instructions/catalogue/index.ts";
 import { kernelText } from "./instructions/kernel.ts";
@@ -27,11 +27,11 @@ function forms(text: string): Set<string> {
 test("every instruction of the shipped kernels below sm_90 is in the catalogue", () => {
   const tested = forms(allCases.map(kernelText).join("\n"));
   const files = readdirSync(folder, { recursive: true, encoding: "utf8" }).filter((file) =>
-    /sm_[678]\d\.ptx\.gz$/.test(file),
+    /sm_[678]\d\.ptx\.br$/.test(file),
   );
   const missing = new Map<string, string>();
   for (const file of files) {
-    for (const form of forms(gunzipSync(readFileSync(folder + file)).toString())) {
+    for (const form of forms(brotliDecompressSync(readFileSync(folder + file)).toString())) {
       if (!tested.has(form)) missing.set(form, file);
     }
   }

@@ -33,7 +33,7 @@ export function simCommand(): Command {
 function runCommand(): Command {
   return new Command("run")
     .description("launch a kernel of a PTX file with given arguments; exit code 1 when it does something wrong")
-    .argument("<ptx>", "PTX text, as nvcc -ptx writes it, or such text with gzip (.gz)")
+    .argument("<ptx>", "PTX text, as nvcc -ptx writes it, or such text as this package ships it (.br)")
     .optionsGroup("What is launched:")
     .requiredOption("-g, --grid <sizes>", "blocks: 64, or 8x8, or 4x4x2", sizes)
     .requiredOption("-b, --block <sizes>", "threads of a block, in the same way", sizes)

@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { basename } from "node:path";
-import { gunzipSync } from "node:zlib";
+import { brotliDecompressSync } from "node:zlib";
 import { ArgumentError, FileError, UnsupportedError } from "../../base/errors.ts";
 import { simTargets } from "../../sim/device/targets.ts";
 import type { Entry, PtxModule } from "../../sim/ptx/ast.ts";
@@ -14,7 +14,7 @@ export interface KernelFile {
   readonly entry: Entry;
 }
 
-/** Reads PTX text, or text compressed as this package ships it (.gz). Without `entry`, the file must have one kernel. */
+/** Reads PTX text, or text compressed as this package ships it (.br). Without `entry`, the file must have one kernel. */
 export function readKernelFile(path: string, entry: string | undefined): KernelFile {
   const text = readText(path);
   const name = basename(path);
@@ -33,7 +33,7 @@ export function readKernelFile(path: string, entry: string | undefined): KernelF
 function readText(path: string): string {
   try {
     const bytes = readFileSync(path);
-    return (path.endsWith(".gz") ? gunzipSync(bytes) : bytes).toString("utf8");
+    return Buffer.from(path.endsWith(".br") ? brotliDecompressSync(bytes) : bytes).toString("utf8");
   } catch (cause) {
     const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
     const problem = missing ? "there is no such file" : `the file cannot be read (${(cause as Error).message})`;
