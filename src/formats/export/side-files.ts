@@ -3,10 +3,11 @@ import { join } from "node:path";
 import { LlcudaError, UnsupportedError } from "../../base/errors.ts";
 import type { TemplateSources } from "../chat-template/source.ts";
 import { listDirectory } from "../directory.ts";
-import type { JsonObject } from "../json.ts";
+import { type JsonObject, readSmallFile } from "../json.ts";
 import { AdapterFiles } from "../model-files/adapter.ts";
 import type { ModelFiles } from "../model-files/model-files.ts";
 import { systemErrors } from "../replace-file.ts";
+import { parseWithNumerals, stringifyWithNumerals, withFloatNumerals } from "./numerals.ts";
 
 /** What belongs to a checkpoint beside config and weights: the tokenizer in all its forms, and the terms of use. */
 const copied = new Set([
@@ -17,9 +18,17 @@ const copied = new Set([
 const terms = /^(LICENSE|LICENCE|NOTICE|USE_POLICY)(\.\w+)?$/i;
 const moreTemplates = "additional_chat_templates";
 
-/** Writes a JSON file as transformers does. */
+/** Writes a JSON file as transformers does; numbers may be marked. */
 export function writeJson(path: string, json: JsonObject): void {
-  systemErrors(path, () => writeFileSync(path, `${JSON.stringify(json, null, 2)}\n`));
+  systemErrors(path, () => writeFileSync(path, `${stringifyWithNumerals(json)}\n`));
+}
+
+/** The config.json of a model, with its numbers as they are spelled there; of a GGUF file, the one that it stands for. */
+export function readRawConfig(files: ModelFiles): JsonObject {
+  if (files instanceof AdapterFiles) return readRawConfig(files.base);
+  if (files.form === "gguf") return withFloatNumerals(files.readConfig().raw);
+  const path = join(files.path, "config.json");
+  return parseWithNumerals(readSmallFile(path, "the model's config"), path, "the model's config");
 }
 
 /**

@@ -5,7 +5,7 @@ import { elementCount } from "../../base/shape.ts";
 import type { Device } from "../../driver/device.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
 import { exportedConfig } from "../../formats/export/config.ts";
-import { writeJson, writeSideFiles } from "../../formats/export/side-files.ts";
+import { readRawConfig, writeJson, writeSideFiles } from "../../formats/export/side-files.ts";
 import { sourcePaths } from "../../formats/model-files/adapter.ts";
 import type { ModelFiles } from "../../formats/model-files/model-files.ts";
 import { replaceDirectory } from "../../formats/replace-directory.ts";
@@ -90,7 +90,7 @@ export async function exportCheckpoint(
     const skipModules = skippedModules(weights, quantizedNames);
     writeJson(
       join(folder, "config.json"),
-      exportedConfig(config.raw, {
+      exportedConfig(readRawConfig(files), {
         dtype,
         hasOwnHead: head !== undefined,
         ...(storage.kind === "nf4" && { fourBit: { type: "nf4", nested: storage.nested, skipModules } }),
