@@ -3,10 +3,13 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { FormatError, UnsupportedError } from "../../../src/base/errors.ts";
 import { chatTemplateOf } from "../../../src/formats/chat-template/apply.ts";
+import { readTemplateSources } from "../../../src/formats/chat-template/source.ts";
+import { tokenizerMetadata as exportedMetadata, templateMetadata } from "../../../src/formats/gguf/export/tokenizer.ts";
 import { GgufMetadata } from "../../../src/formats/gguf/metadata.ts";
 import { mergesOfScores } from "../../../src/formats/gguf/sentencepiece.ts";
 import { ggufEndTokens, ggufTemplates, ggufTokenizerFiles } from "../../../src/formats/gguf/tokenizer.ts";
 import type { GgufValue } from "../../../src/formats/gguf/values.ts";
+import { readTokenizerFiles } from "../../../src/formats/tokenizer/files.ts";
 import { Tokenizer } from "../../../src/formats/tokenizer/tokenizer.ts";
 import { tokenizerMetadata } from "../../support/gguf-tokenizer.ts";
 import { thrownBy } from "../support.ts";
@@ -22,16 +25,33 @@ interface Vectors {
   chat: { messages: { role: string; content: string }[]; add_generation_prompt: boolean; rendered: string }[];
 }
 
+/** As an export embeds a tokenizer. */
+function exported(directory: string): Map<string, GgufValue> {
+  const { vocabSize } = Tokenizer.load(directory);
+  return new Map([
+    ...exportedMetadata(readTokenizerFiles(directory), vocabSize),
+    ...templateMetadata(readTemplateSources(directory)),
+  ]);
+}
+
 describe.each([
-  ["tok-llama3", "llama-bpe"],
-  ["tok-qwen", "qwen2"],
-  ["tok-llama2", "default"],
-  ["tok-gemma", "default"],
-])("%s, embedded as %s, gives what transformers gives", (name, pre) => {
+  ["tok-llama3", "llama-bpe", "llama.cpp's converter"],
+  ["tok-qwen", "qwen2", "llama.cpp's converter"],
+  ["tok-llama2", "default", "llama.cpp's converter"],
+  ["tok-gemma", "default", "llama.cpp's converter"],
+  ["tok-llama3", "llama3", "an export"],
+  ["tok-qwen", "qwen2", "an export"],
+  ["tok-llama2", "default", "an export"],
+  ["tok-gemma", "default", "an export"],
+])("%s, embedded as %s by %s, gives what transformers gives", (name, pre, by) => {
   const directory = join(fixtures, name);
   const vectors: Vectors = JSON.parse(readFileSync(join(directory, "vectors.json"), "utf8"));
-  const entries = tokenizerMetadata(directory, pre);
+  const entries = by === "an export" ? exported(directory) : tokenizerMetadata(directory, pre);
   const tokenizer = tokenizerOf(entries);
+
+  test("words are cut by name", () => {
+    expect(entries.get("tokenizer.ggml.pre")).toEqual({ type: "string", value: pre });
+  });
 
   test("encoding", () => {
     expect(vectors.encode.length).toBe(30);
