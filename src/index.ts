@@ -15,7 +15,7 @@ export { Stream } from "./driver/stream.ts";
 export { cacheFootprint, type GroupFootprint } from "./engine/cache-plan.ts";
 export { type CompareOptions, compareModels } from "./engine/compare-models.ts";
 export { type Divergence, DivergenceMeter, klDivergence } from "./engine/divergence.ts";
-export type { GenerateOptions } from "./engine/generate-options.ts";
+export type { AdapterChoice, GenerateOptions } from "./engine/generate-options.ts";
 export {
   AutoModelForCausalLM,
   type FromPretrainedOptions,
@@ -44,6 +44,7 @@ export { Embedding } from "./nn/embedding.ts";
 export type { CachePages, ForwardContext } from "./nn/forward-context.ts";
 export { KvCache, type KvCacheShape } from "./nn/kv-cache.ts";
 export { Linear } from "./nn/linear.ts";
+export type { LoadedAdapter } from "./nn/lora/adapter-set.ts";
 export { Module } from "./nn/module.ts";
 export { RMSNorm } from "./nn/rms-norm.ts";
 export { RotaryEmbedding } from "./nn/rotary-embedding.ts";

@@ -189,8 +189,10 @@ describeGpu("LoRA adapters", (device) => {
 
     test("has the weights that were trained whole", async () => {
       const out = join(folder, "whole");
-      using adapter = new TemporaryAdapter({ pairs: attention, tensors: trained });
-      using reference = merged({ pairs: attention, tensors: trained });
+      const norm = { shape: [128], data: random(128, 13, 1) };
+      const tensors = { ...trained, "model.norm.modules_to_save.weight": norm };
+      using adapter = new TemporaryAdapter({ pairs: attention, tensors });
+      using reference = merged({ pairs: attention, tensors });
       await mergeModel(source, adapter.directory, out, { device, to: "f32" });
 
       expect(relativeL2(await logits(out), await logits(reference.directory)) < 1e-5).toBe(true);
