@@ -87,7 +87,7 @@ describe("a mixture of equal experts is the dense model", () => {
       (config) => qwen3Moe(config, { num_experts: 6, decoder_sparse_step: 2 }),
       rewrite,
     );
-    using model = await load(variant);
+    using model = await load(variant, { rotaryDtype: "bfloat16" });
     expect(await verifyModel(model)).toMatchObject({ passed: true, greedyMatched: 16 });
   });
 

@@ -13,7 +13,7 @@ const checkpoints = readdirSync(folder).filter(
 
 // References that were computed after moving the whole model to its stored dtype, which rounds the rotary frequencies; the
 // others were loaded by from_pretrained, which does not.
-const roundedRotary = new Set(["llama3-gqa-bf16", "qwen2-bias"]);
+const roundedRotary = new Set(["llama3-gqa-bf16", "qwen2-bias", "qwen3-qknorm"]);
 
 // bitsandbytes rounds 4-bit values to the checkpoint's bfloat16; float16 products here take them unrounded, which is closer to
 // the codes and farther from the reference than float16's bound.
