@@ -16,7 +16,7 @@ import { exportGguf } from "../../src/models/export/gguf.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { findModel } from "../../src/models/find-model.ts";
 import type { Linear } from "../../src/nn/linear.ts";
-import { describeGpu } from "../support/gpu.ts";
+import { describeGpu, gpu } from "../support/gpu.ts";
 import { fixtures, Variant } from "./variant.ts";
 
 const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
@@ -37,9 +37,13 @@ async function logitsOf(path: string, device: Device, options: FromPretrainedOpt
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
+/** Older devices hold bfloat16 checkpoints as float16, which is not what the files have. */
+const holdsBfloat16 = (gpu?.attributes.capability ?? 80) >= 80;
+
 describeGpu("savePretrained", (device) => {
   // The files were written by transformers, whose layout is ours: not only tensors are equal, but files.
-  test.each(["llama3-gqa-bf16", "gemma2", "phi3-fused", "qwen3-moe-12x4", "mixtral-5x3", "demo"])(
+  const bfloat16Cases = ["llama3-gqa-bf16", "gemma2", "phi3-fused", "qwen3-moe-12x4", "mixtral-5x3"];
+  test.each(holdsBfloat16 ? [...bfloat16Cases, "demo"] : ["demo"])(
     "%s comes back bit by bit, with its config and logits",
     async (name) => {
       const saved = join(scratch, name);
@@ -52,7 +56,7 @@ describeGpu("savePretrained", (device) => {
   );
 
   // Sums of what bitsandbytes 0.50 and transformers 5 wrote for these checkpoints.
-  test.each([
+  test.skipIf(!holdsBfloat16).each([
     ["qwen3-qknorm", "nf4", "37646c76cad823a30626d5120a39dd6e7369cce47ed873d878ae8a88483993b4"],
     ["llama3-gqa-bf16", "nf4-dq", "ae806b23e34ecb4943385d2cab39e771d0590dc373aef2ff32fd036355520016"],
   ] as const)("%s as %s is the file that bitsandbytes writes", async (name, format, sum) => {
@@ -206,7 +210,7 @@ describeGpu("export of what is quantized", (device) => {
     await expect(quantizeModel(adapter, join(scratch, "x"), { to: "nf4" })).rejects.toThrow(/LoRA adapter/);
   });
 
-  test("what was changed on the device is what is saved", async () => {
+  test.skipIf(!holdsBfloat16)("what was changed on the device is what is saved", async () => {
     using model = await LanguageModel.fromPretrained(pathOf("llama3-gqa-bf16"), { device });
     for (const parameter of model.network.parameters()) parameter.mul_(0.5);
     await model.savePretrained(join(scratch, "halved"), { format: "float32" });
