@@ -15,7 +15,7 @@ const samples = 7;
 /**
  * How fast the software device executes: billions of lane-operations (PTX instructions, counted for each thread) a second,
  * next to a translation of the same PTX to JavaScript and to the loop that a JavaScript programmer would write. All on one
- * thread, and the software device on all of them where it is built (`npm run build` first). Needs no GPU.
+ * thread. Needs no GPU.
  */
 export const bench: Bench = {
   async run(args) {
@@ -62,6 +62,7 @@ function measure(kernel: SimKernel, blocks: number, steps: number): Row {
 }
 
 function onDevice(kernel: SimKernel, blocks: number, steps: number, x: Float32Array) {
+  // Threads of the software device load built code, which this is not.
   registerSim();
   const device = openDevice("sim:sm_80");
   const bytes = 4 * blocks * threadsPerBlock;
