@@ -1,22 +1,28 @@
 import { defineConfig, type TestProjectConfiguration } from "vitest/config";
-import { simTargets } from "./src/sim/device/targets.ts";
+import { defaultSimTarget, simTargets } from "./src/sim/device/targets.ts";
 
 const gpuTests = "test/**/*.gpu.test.ts";
 /** Tests of what needs the real driver, or instructions that the software device does not have: sm_90's, and cuBLASLt. */
 const hardwareTests = ["test/driver/cuda.gpu.test.ts", "test/**/*hopper.gpu.test.ts", "test/**/cublaslt.gpu.test.ts"];
 /**
- * Targets whose PTX is all their own, and those that take most of theirs from an older target: on these the same text would run
- * again, save where an instruction of their own (wmma) or the device's limits choose another kernel. `npm run test:sim`
- * runs everything everywhere.
+ * What runs on the software devices. Everything on the default one; all kernels on the oldest, whose PTX is its own. The others
+ * take most of theirs from these two: the same text would run again, save where an instruction of their own (wmma) or the
+ * device's limits choose another kernel. `npm run test:sim` runs everything everywhere.
  */
-const wholeTargets = ["sm_60", "sm_80"];
+const kernelTests = ["test/kernels/**/*.gpu.test.ts", "test/tensor/**/*.gpu.test.ts", "test/models/verify.gpu.test.ts"];
 const limitedTests = [
   "test/kernels/attention.gpu.test.ts",
   "test/kernels/matmul/**/*.gpu.test.ts",
   "test/kernels/moe/**/*.gpu.test.ts",
+  "test/kernels/quant/**/*.gpu.test.ts",
   "test/kernels/topk.gpu.test.ts",
   "test/models/verify.gpu.test.ts",
 ];
+
+function testsOf(target: string): string[] {
+  if (target === defaultSimTarget) return [gpuTests];
+  return target === "sm_60" ? kernelTests : limitedTests;
+}
 
 /** The GPU tests on one software device. */
 function simProject(target: string, everything: boolean): TestProjectConfiguration {
@@ -24,7 +30,7 @@ function simProject(target: string, everything: boolean): TestProjectConfigurati
     extends: true,
     test: {
       name: `sim:${target}`,
-      include: everything || wholeTargets.includes(target) ? [gpuTests] : limitedTests,
+      include: everything ? [gpuTests] : testsOf(target),
       exclude: hardwareTests,
       // Kernels are translated once for all files of a process.
       isolate: false,
@@ -40,6 +46,8 @@ export default defineConfig(({ mode }) => ({
     hookTimeout: 120_000,
     // GPU tests share one device: files run one after another in one process, so that modules load once.
     pool: "forks",
+    // One process for each core, where the default leaves one core idle.
+    maxWorkers: "100%",
     // The files run side by side already; and threads of the software device load built code only.
     env: { LLCUDA_SIM_THREADS: "1" },
     projects: [
