@@ -1,6 +1,8 @@
 import { defineConfig, type TestProjectConfiguration } from "vitest/config";
 import { defaultSimTarget, simTargets } from "./src/sim/device/targets.ts";
 
+/** Watched kernels take several times as long. */
+const checkedTimeoutMs = 300_000;
 const gpuTests = "test/**/*.gpu.test.ts";
 /** Tests of what needs the real driver, or instructions that the software device does not have: sm_90's, and cuBLASLt. */
 const hardwareTests = ["test/driver/cuda.gpu.test.ts", "test/**/*hopper.gpu.test.ts", "test/**/cublaslt.gpu.test.ts"];
@@ -39,10 +41,22 @@ function simProject(target: string, everything: boolean): TestProjectConfigurati
   };
 }
 
+/** Kernels whose shared memory and barriers are worth watching at every change, with checks: see docs/sim.md. */
+const checkedProject: TestProjectConfiguration = {
+  extends: true,
+  test: {
+    name: "checked:sm_80",
+    include: ["lora", "reduce", "rms-norm", "softmax", "topk"].map((name) => `test/kernels/${name}.gpu.test.ts`),
+    isolate: false,
+    testTimeout: checkedTimeoutMs,
+    env: { LLCUDA_TEST_DEVICE: "sim:sm_80", LLCUDA_SIM_CHECK: "1" },
+  },
+};
+
 /** `--mode all`: no target is spared a test. */
 export default defineConfig(({ mode }) => ({
   test: {
-    testTimeout: 120_000,
+    testTimeout: process.env.LLCUDA_SIM_CHECK === "1" ? checkedTimeoutMs : 120_000,
     hookTimeout: 120_000,
     // GPU tests share one device: files run one after another in one process, so that modules load once.
     pool: "forks",
@@ -53,7 +67,9 @@ export default defineConfig(({ mode }) => ({
     projects: [
       { extends: true, test: { name: "host", include: ["test/**/*.test.ts"] } },
       // Unless a device was named to run the tests on.
-      ...(process.env.LLCUDA_TEST_DEVICE === undefined ? simTargets.map((t) => simProject(t, mode === "all")) : []),
+      ...(process.env.LLCUDA_TEST_DEVICE === undefined
+        ? [...simTargets.map((t) => simProject(t, mode === "all")), checkedProject]
+        : []),
     ],
   },
 }));
