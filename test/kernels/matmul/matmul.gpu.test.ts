@@ -5,7 +5,7 @@ import { UnsupportedError } from "../../../src/base/errors.ts";
 import { ptrAdd } from "../../../src/driver/api.ts";
 import { deviceTargets } from "../../../src/kernels/library.ts";
 import { type MatmulKernelName, type MatmulParams, matmul } from "../../../src/kernels/matmul/matmul.ts";
-import { gemvMmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
+import { gemvMmaSharedBytes, type MmaTile, mmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
 import { targetNumber } from "../../../src/kernels/target.ts";
 import { allocate, describeGpu, gpu, normals, output, relativeL2, toNumbers, upload } from "../../support/gpu.ts";
 
@@ -46,6 +46,11 @@ const needs: Partial<Record<MatmulKernelName, number>> = { gemv_mma: 80, mma: 80
 /** Tiles of gemv_mma that this GPU has the shared memory for. */
 const rings =
   target >= 90 && gpu!.attributes.sharedPerBlockOptin >= gemvMmaSharedBytes("32", "16") ? ["16", "32"] : ["16"];
+
+/** The same of mma. */
+const tiles = (Object.keys(mmaTiles) as MmaTile[]).filter(
+  (tile) => !gpu || mmaSharedBytes(tile) <= gpu.attributes.sharedPerBlockOptin,
+);
 
 describeGpu("matmul", (device) => {
   function run(c: Case): { actual: Float64Array; expected: Float64Array; out: DType } {
@@ -195,7 +200,7 @@ describeGpu("matmul", (device) => {
       check({ m: 3, n: 24, k: 40, ...ring, batch: 3, shareB: true, beta: 0.5 });
     }
     for (const transposeB of [true, false]) {
-      for (const tile of Object.keys(mmaTiles)) {
+      for (const tile of tiles) {
         if (!transposeB && tile !== "t128x128" && tile !== "t64x64") continue;
         const mma = { dtype, kernel: "mma", tile, transposeB } as const;
         check({ m: 129, n: 264, k: 520, ...mma, bias: true, residual: true });
