@@ -21,6 +21,9 @@ const limitedTests = [
   "test/models/verify.gpu.test.ts",
 ];
 
+/** Batches of many sequences and long contexts: minutes on a software device, seconds on a GPU. */
+const slowTests = ["test/engine/generate.gpu.test.ts"];
+
 function testsOf(target: string): string[] {
   if (target === defaultSimTarget) return [gpuTests];
   return target === "sm_60" ? kernelTests : limitedTests;
@@ -33,7 +36,7 @@ function simProject(target: string, everything: boolean): TestProjectConfigurati
     test: {
       name: `sim:${target}`,
       include: everything ? [gpuTests] : testsOf(target),
-      exclude: hardwareTests,
+      exclude: everything ? hardwareTests : [...hardwareTests, ...slowTests],
       // Kernels are translated once for all files of a process.
       isolate: false,
       env: { LLCUDA_TEST_DEVICE: `sim:${target}` },
