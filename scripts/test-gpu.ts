@@ -8,6 +8,7 @@
  *     --filter text                        only test files whose path contains it
  *     --jobs 4                             runs at the same time (default 1): references are computed on the CPU
  *     --out folder                         where the report goes (default docs/reports)
+ *     --json                               all results in a JSON file too, with every test by name
  *
  * Exit code 1 when a test fails, 2 without a usable GPU. See docs/kernels/build.md.
  */
@@ -67,6 +68,7 @@ async function main(): Promise<number> {
       filter: { type: "string", default: "" },
       jobs: { type: "string", default: "1" },
       out: { type: "string", default: join(root, "docs", "reports") },
+      json: { type: "boolean", default: false },
     },
   });
   const targets = values.targets?.split(",") ?? allTargets;
@@ -101,7 +103,7 @@ async function main(): Promise<number> {
   const report = { machine, leftOut, runs };
   const slug = `${machine.gpu} ${machine.runtime}`.toLowerCase().replace(/[^a-z0-9.]+/g, "-");
   mkdirSync(values.out, { recursive: true });
-  writeFileSync(join(values.out, `${slug}.json`), `${JSON.stringify(report, undefined, 1)}\n`);
+  if (values.json) writeFileSync(join(values.out, `${slug}.json`), `${JSON.stringify(report, undefined, 1)}\n`);
   writeFileSync(join(values.out, `${slug}.md`), toMarkdown(report));
   console.log(`report: ${join(values.out, `${slug}.md`)}`);
   return runs.some((r) => count(r).failed > 0) ? 1 : 0;

@@ -57,11 +57,10 @@ export function toMarkdown({ machine, leftOut, runs }: Report): string {
   ];
   if (leftOut.length > 0) lines.push(`Not run, because this GPU cannot run them: ${leftOut.join(", ")}.`, "");
   lines.push("## Files", "", "Passed, or passed / failed / skipped.", "", ...fileTable(runs), "");
-  for (const kind of ["failed", "skipped"] as const) {
-    const named = namesByRuns(runs, kind);
-    if (named.length === 0) continue;
-    lines.push(`## ${kind === "failed" ? "Failed" : "Skipped"}`, "", ...named, "");
-  }
+  const failed = failedByName(runs);
+  if (failed.length > 0) lines.push("## Failed", "", ...failed, "");
+  const skipped = skippedByFile(runs);
+  if (skipped.length > 0) lines.push("## Skipped", "", ...skipped, "");
   return `${lines.join("\n").trimEnd()}\n`;
 }
 
@@ -79,17 +78,35 @@ function fileTable(runs: readonly RunResult[]): string[] {
   );
 }
 
-/** One line per test, with the runs that it failed or was skipped in. */
-function namesByRuns(runs: readonly RunResult[], kind: "failed" | "skipped"): string[] {
+/** One line per test, with the runs that it failed in. */
+function failedByName(runs: readonly RunResult[]): string[] {
   const where = new Map<string, string[]>();
   for (const run of runs) {
     const note = (name: string): void => void where.set(name, [...(where.get(name) ?? []), runName(run)]);
-    for (const file of run.files) for (const name of file[kind]) note(`${file.file}: ${name}`);
-    if (kind === "failed" && run.crash)
-      note(`the run ended without results: ${run.crash.replaceAll("\n", " ").slice(0, 400)}`);
+    for (const { file, failed } of run.files) for (const name of failed) note(`${file}: ${name}`);
+    if (run.crash) note(`the run ended without results: ${run.crash.replaceAll("\n", " ").slice(0, 400)}`);
   }
-  const list = (names: readonly string[]): string => (names.length === runs.length ? "every run" : names.join("; "));
-  return [...where].map(([name, names]) => `- ${name} (${list(names)})`);
+  return [...where].map(
+    ([name, names]) => `- ${name} (${names.length === runs.length ? "every run" : names.join("; ")})`,
+  );
+}
+
+/** One line per file and runs that skipped the same tests of it: how many, and the first by name, which tells why. */
+function skippedByFile(runs: readonly RunResult[]): string[] {
+  const groups = new Map<string, { file: string; skipped: readonly string[]; runs: string[] }>();
+  for (const run of runs) {
+    for (const { file, skipped } of run.files) {
+      if (skipped.length === 0) continue;
+      const key = JSON.stringify([file, skipped]);
+      const group = groups.get(key) ?? { file, skipped, runs: [] };
+      group.runs.push(runName(run));
+      groups.set(key, group);
+    }
+  }
+  return [...groups.values()].map(({ file, skipped, runs }) => {
+    const example = skipped.length > 1 ? `${skipped.length} tests, such as ${skipped[0]}` : skipped[0];
+    return `- ${file}, ${runs.join("; ")}: ${example}`;
+  });
 }
 
 function table(head: readonly string[], rows: readonly (readonly string[])[]): string[] {

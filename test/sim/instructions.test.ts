@@ -29,7 +29,7 @@ function fault(instruction: InstructionCase): string | undefined {
   const rows = keptRows(instruction);
   if (bound) {
     const operands = operandsOf(instruction.inputs);
-    const own = bound.fault(operands, found, rows);
+    const own = bound.fault(operands, found, rowCount);
     const theirs = bound.fault(operands, answer.kept, rows);
     return own ?? (theirs && `on hardware: ${theirs}`);
   }
