@@ -9,6 +9,6 @@
 extern "C" __global__ void __launch_bounds__(32 * MAX_WARPS) KERNEL_NAME(GROUPED_PARAMETERS) {
   GROUPED_PRODUCT
   if (!product.p.has(EARLY_TABLE)) wait_for_previous();
-  if (int(blockIdx.y) >= product.groups()) return;
+  if (!product.has_group(blockIdx.y)) return;
   multiply_few(product.group(blockIdx.y), blockIdx.x * R);
 }

@@ -14,6 +14,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, Tile::BLOCKS) KERNEL_NAME(
   extern __shared__ __align__(128) unsigned char shared[];
   const int columnTiles = tiles_of(n, tile_columns(product.p));
   const int group = blockIdx.x / columnTiles;
-  if (group >= product.groups()) return;
+  if (!product.has_group(group)) return;
   multiply_tile(product.group(group), {0, int(blockIdx.x) % columnTiles}, shared);
 }

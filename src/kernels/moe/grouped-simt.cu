@@ -7,6 +7,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 512 / THREADS) KERNEL_NAME
   GROUPED_PRODUCT
   const int columnTiles = tiles_of(n, tile_columns(product.p));
   const int group = blockIdx.x / columnTiles;
-  if (group >= product.groups()) return;
+  if (!product.has_group(group)) return;
   multiply_tile(product.group(group), {0, int(blockIdx.x) % columnTiles});
 }

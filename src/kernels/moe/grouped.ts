@@ -31,6 +31,8 @@ const args = {
   k: "i32",
   share: "i32",
   flags: "u32",
+  firstExpert: "i32",
+  endExpert: "i32",
 } as const satisfies ArgSpec;
 
 export const groupedGemvKernel = defineKernel({
@@ -78,8 +80,13 @@ export interface GroupedProductArgs {
   readonly out: DevicePtr;
   /** [S / share, K]. */
   readonly a: DevicePtr;
-  /** [E, N, K], with `gate` [E, 2N, K]: gate and up projection one after the other. No kernel in flight writes it. */
+  /**
+   * [E, N, K], with `gate` [E, 2N, K]: gate and up projection one after the other. No kernel in flight writes it, except before
+   * the products of `mma` and `simt`.
+   */
   readonly b: DevicePtr;
+  /** The experts whose weights `b` holds: only their rows are multiplied. Default all; not with the plan `gemv_mma`. */
+  readonly range?: ExpertRange;
   readonly order: DevicePtr;
   readonly table: DevicePtr;
   /** S = T · k, k and E. */
@@ -96,6 +103,12 @@ export interface GroupedProductArgs {
   readonly outDtype?: DType;
   /** The stream's previous launch is a grouped product with the same table: this one may look at it while that one ends. */
   readonly followsProduct?: boolean;
+}
+
+/** Experts `first` … `end - 1`. */
+export interface ExpertRange {
+  readonly first: number;
+  readonly end: number;
 }
 
 /** What planExperts wants to know of a device. */
@@ -121,6 +134,8 @@ export function groupedProduct(stream: Stream, p: GroupedProductArgs): void {
     k: p.k,
     share: p.share,
     flags: flagsOf(p),
+    firstExpert: p.range?.first ?? 0,
+    endExpert: p.range?.end ?? p.experts,
   };
   const tiles = (cols: number): number => groups * Math.ceil(p.n / (cols / halves));
   const options = { overlap: true };

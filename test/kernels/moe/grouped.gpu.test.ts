@@ -43,16 +43,24 @@ function tolerance(c: Case): number {
 }
 
 describeGpu("grouped products", (device) => {
-  function run(c: Case, x: ReturnType<typeof randomArray>, w: typeof x, logits: Float32Array, share: number) {
+  /** `slab`: experts of one launch, whose weights alone it gets; default all. */
+  function run(
+    c: Case,
+    x: ReturnType<typeof randomArray>,
+    w: typeof x,
+    logits: Float32Array,
+    share: number,
+    slab = c.experts,
+  ) {
     const plan = planWithin(c.kernel, c, c.tile);
     const slots = c.tokens * c.chosen;
     const routed = routeOn(device, logits, c, { groupRows: plan.groupRows });
     const out = output(device, c.outDtype ?? c.dtype, slots * c.n);
-    groupedProduct(device.stream, {
+    const a = upload(device, x);
+    const product = {
       plan,
       out: out.ptr,
-      a: upload(device, x),
-      b: upload(device, w),
+      a,
       order: routed.order.ptr,
       table: routed.table.ptr,
       slots,
@@ -64,7 +72,13 @@ describeGpu("grouped products", (device) => {
       dtype: c.dtype,
       ...(c.gate && { gate: c.gate }),
       ...(c.outDtype && { outDtype: c.outDtype }),
-    });
+    };
+    for (let first = 0; first < c.experts; first += slab) {
+      const end = Math.min(first + slab, c.experts);
+      const part = w.slice((first / c.experts) * w.length, (end / c.experts) * w.length);
+      const range = slab < c.experts ? { range: { first, end } } : {};
+      groupedProduct(device.stream, { ...product, ...range, b: upload(device, part) });
+    }
     return { out, ids: routed.ids.stored() as Int32Array };
   }
 
@@ -134,6 +148,20 @@ describeGpu("grouped products", (device) => {
         const row = c.chosen * c.n;
         expect(bits(some.out.stored())).toEqual(bits(all.slice(first * row, (first + tokens) * row)));
       }
+    });
+  }
+
+  for (const { kernel, tile, dtypes } of kernels) {
+    if (kernel === "gemv_mma") continue;
+    const dtype = dtypes[0]!;
+    test.skipIf(kernel === "mma" && target < 80)(`${kernel} ${tile ?? ""}: experts in several launches`, () => {
+      const shape = { tokens: 40, experts: 7, chosen: 2, pattern: "random" as const };
+      const c: Case = { ...shape, n: 40, k: 72, dtype, kernel, gate: "silu", ...(tile && { tile }) };
+      const x = encodeArray(dtype, normals(c.tokens * c.k, 5));
+      const w = encodeArray(dtype, normals(c.experts * 2 * c.n * c.k, 6));
+      const logits = logitsOf("random", c, 7);
+      const whole = run(c, x, w, logits, 2).out.stored();
+      for (const slab of [1, 3]) expect(bits(run(c, x, w, logits, 2, slab).out.stored())).toEqual(bits(whole));
     });
   }
 
