@@ -30,7 +30,7 @@ export interface FourBitParts {
   readonly absmax: Tensor;
   readonly blockSize: number;
   readonly nested?: NestedAbsmaxTensors | undefined;
-  /** What the matrix was, and what bitsandbytes dequantizes it to: float32 products round values to it. */
+  /** What the matrix was, and what bitsandbytes dequantizes it to: products in a finer type round values to it. */
   readonly valueDType?: DType | undefined;
 }
 
@@ -173,7 +173,7 @@ export class QuantizedWeight implements Disposable {
     return this.#tensors.reduce((sum, tensor) => sum + tensor.sizeBytes, 0);
   }
 
-  /** The values [N, K], rounded once from float32. */
+  /** The values [N, K], rounded once from float32; of 4-bit codes first to `valueDType`, where `dtype` is finer. */
   dequantize(dtype: DTypeLike = float32): Tensor {
     const out = Tensor.empty(this.shape, { dtype, device: this.device });
     const [rows, k] = this.shape;

@@ -1,4 +1,4 @@
-import type { DType } from "../../base/dtype.ts";
+import { bfloat16, type DType, float16, float32 } from "../../base/dtype.ts";
 import type { FourBitType } from "../../base/four-bit.ts";
 import { type DevicePtr, nullPtr } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
@@ -80,10 +80,19 @@ export interface Code4Data {
   readonly blockSize: number;
   readonly nested?: NestedAbsmax;
   /**
-   * float16 or bfloat16: what bitsandbytes dequantizes this weight to, whatever it is multiplied with. Float32 values are
-   * rounded to it first, so that float32 stays the reference.
+   * float16 or bfloat16: what bitsandbytes dequantizes this weight to, whatever it is multiplied with. Where the type of a
+   * product is finer, values are rounded to this one first (see roundedFirst).
    */
   readonly valueDType?: DType;
+}
+
+/**
+ * What the weight's values are rounded to before they become `dtype`, where that makes a difference: in float32, and a
+ * bfloat16 weight's in float16.
+ */
+export function roundedFirst({ valueDType }: Code4Data, dtype: DType): DType | undefined {
+  const finer = dtype === float32 || (dtype === float16 && valueDType === bfloat16);
+  return finer && valueDType !== dtype ? valueDType : undefined;
 }
 
 /** The arguments behind CODE4_PARAMETERS. */

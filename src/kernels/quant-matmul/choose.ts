@@ -15,7 +15,10 @@ export interface QuantShape {
   readonly blockSize: number;
   /** Absmax is itself quantized. */
   readonly nested: boolean;
-  /** Of 4-bit codes: values are rounded to 16 bits before they are multiplied in float32. */
+  /**
+   * Of 4-bit codes: values are rounded to the weight's own 16-bit type before they are multiplied in `dtype`, which is finer:
+   * float32, or float16 where that type is bfloat16.
+   */
   readonly rounded: boolean;
   /** Every row of x starts on 16 bytes. */
   readonly vectorX: boolean;
@@ -40,7 +43,6 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
       return undefined;
     case "gemv":
       if (s.m > 8) return "it takes at most 8 rows";
-      if (s.rounded && s.dtype === "f32") return "it does not round values to 16 bits";
       return s.k % 4 === 0 ? undefined : "K must be a multiple of 4";
     case "mma":
       if (s.m > 16) return "it takes at most 16 rows";

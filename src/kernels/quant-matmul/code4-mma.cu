@@ -10,6 +10,9 @@
 // the multiplication takes them: no shuffle, no repacking of the weight. As soon as a chunk is decoded, the same registers are
 // asked for that chunk of the warp's next span, so that loads are always under way: 2 KB a warp.
 // The table holds all 256 pairs of levels, once for every lane: 32 KB, no bank conflicts.
+// Format code4_rounded: the table holds pairs of float32 levels, 16 copies, which a half warp reads at a time; times absmax,
+// rounded to bf16, and as f16 (exact but for subnormal ones) they are multiplied, and sums need no scale. Thrice the
+// instructions for a pair: bound by those.
 // Needs K a multiple of 256, blocks of 64 values or more (64, where absmax is nested), rows of x that start on 16 bytes.
 // Block: 32 threads a warp. Shared memory: mmaLayout in layout.ts.
 #include "quant-mma.cuh"
@@ -64,13 +67,41 @@ __device__ __forceinline__ float4 expand_absmax(const Absmax& scales, const floa
           __shfl_sync(0xffffffffu, own, from | 3)};
 }
 
-__device__ __forceinline__ void decode(u32 (&pairs)[8], uint2 codes, const u8* table) {
-  const u32 mine = threadIdx.x % 32 * 4;
+__device__ __forceinline__ void fill_table(u8* table, const float* code, float levelScale) {
+  for (int at = threadIdx.x; at < 256 * 8; at += blockDim.x) { // a quarter of a pair's copies at a time
+    const float first = code[at >> 7] * levelScale, second = code[at >> 3 & 15] * levelScale;
+    if constexpr (ROUNDED) {
+      reinterpret_cast<float4*>(table)[at] = {first, second, first, second};
+    } else {
+      const u32 pair = u32(from_float<scalar_t>(first).bits) | u32(from_float<scalar_t>(second).bits) << 16;
+      reinterpret_cast<uint4*>(table)[at] = make_uint4(pair, pair, pair, pair);
+    }
+  }
+}
+
+// Two values, rounded to bf16, as f16.
+__device__ __forceinline__ u32 rounded_pair(float2 v) {
+  u32 r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(v.y), "f"(v.x));
+  const float first = __uint_as_float(r << 16), second = __uint_as_float(r & 0xffff0000u);
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
+  return r;
+}
+
+// Pairs of levels; rounded, of values.
+__device__ __forceinline__ void decode(u32 (&pairs)[8], uint2 codes, const u8* table, float scale) {
+  const u32 mine = ROUNDED ? threadIdx.x % 16 * 8 : threadIdx.x % 32 * 4;
 #pragma unroll
   for (int i = 0; i < 8; i++) {
     const u32 word = i < 4 ? codes.x : codes.y;
     const u32 shifted = i % 4 == 0 ? word << 7 : word >> (8 * (i % 4) - 7);
-    pairs[i] = *reinterpret_cast<const u32*>(table + ((shifted & 0x7f80u) | mine));
+    const u8* at = table + ((shifted & 0x7f80u) | mine);
+    if constexpr (ROUNDED) {
+      const float2 two = *reinterpret_cast<const float2*>(at);
+      pairs[i] = rounded_pair({__fmul_rn(two.x, scale), __fmul_rn(two.y, scale)});
+    } else {
+      pairs[i] = *reinterpret_cast<const u32*>(at);
+    }
   }
 }
 
@@ -99,11 +130,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(QUANT_PARAM
       raw[h] = load_absmax(scales, source.first[h] + SPAN * now.span);
     }
   }
-  for (int at = threadIdx.x; at < 256 * 8; at += blockDim.x) { // four copies of a pair at a time
-    const u32 pair = u32(from_float<scalar_t>(code[at >> 7] * levelScale).bits) |
-                     u32(from_float<scalar_t>(code[at >> 3 & 15] * levelScale).bits) << 16;
-    reinterpret_cast<uint4*>(shared)[at] = make_uint4(pair, pair, pair, pair);
-  }
+  fill_table(shared, code, levelScale);
   if (nestedAbsmax) {
     for (int at = threadIdx.x; at < 256; at += blockDim.x) nestedTable[at] = nestedCode[at];
   }
@@ -134,15 +161,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(QUANT_PARAM
     for (int c = 0; c < CHUNKS; c++) {
       u32 x[NB][8], low[8], high[8];
       rows.load(x, SPAN * now.span + CHUNK * c);
-      decode(low, codes[0][c], shared);
-      decode(high, codes[1][c], shared);
+      const float own[2] = {c == 0 ? scale[0].x : c == 1 ? scale[0].y : c == 2 ? scale[0].z : scale[0].w,
+                            c == 0 ? scale[1].x : c == 1 ? scale[1].y : c == 2 ? scale[1].z : scale[1].w};
+      decode(low, codes[0][c], shared, own[0]);
+      decode(high, codes[1][c], shared, own[1]);
       if (more) {
         codes[0][c] = source.load(0, ahead.span, c);
         codes[1][c] = source.load(1, ahead.span, c);
       }
-      const float mine[2][1] = {{c == 0 ? scale[0].x : c == 1 ? scale[0].y : c == 2 ? scale[0].z : scale[0].w},
-                                {c == 0 ? scale[1].x : c == 1 ? scale[1].y : c == 2 ? scale[1].z : scale[1].w}};
-      multiply_chunk(total, low, high, x, mine);
+      const float ofSums[2][1] = {{ROUNDED ? 1.0f : own[0]}, {ROUNDED ? 1.0f : own[1]}};
+      multiply_chunk(total, low, high, x, ofSums);
     }
     if (ends) {
       finish_tile(p, share, sums, buffer, now.tile, total, factor);

@@ -6,6 +6,7 @@
 // Bound by arithmetic where memory is fast: for each value a few operations to decode it, a conversion, and M multiply-adds.
 // Sums: for each group scale * sum(q x) - min * sum(x), lane-wise in k order, then a butterfly over the warp. Nothing depends
 // on M: a row's result has the same bits in every batch of up to 8.
+// VALUES_F16 and VALUES_BF16, which f32 and f16 products of 4-bit codes know, round each value as it is decoded.
 // Needs K a multiple of 4 (and of the format's block).
 #include "quant.cuh"
 #include "../common/launch.cuh"
@@ -22,6 +23,10 @@ __device__ __forceinline__ Vec<float, 4> load_four(const scalar_t* x, bool vecto
   return v;
 }
 
+constexpr bool ROUNDS = CODE4 && !is_same<scalar_t, bf16>;
+__device__ __forceinline__ float rounded(const Problem& p, float value) {
+  return p.has(VALUES_BF16) ? to_float(from_float<bf16>(value)) : to_float(from_float<f16>(value));
+}
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAMETERS) {
   QUANT_PROBLEM
@@ -59,6 +64,11 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAM
         for (int j = 0; j < 4; j++) {
           const u32 biased = quad >> 8 * j & 255u;
           q[j] = CODE4 ? levels[biased & 15u] : float(int(biased) - Format::BIAS);
+        }
+        if (ROUNDS && p.has(VALUES_F16 | VALUES_BF16)) {
+#pragma unroll
+          for (int j = 0; j < 4; j++) q[j] = rounded(p, q[j] * s.scale);
+          s.scale = 1.0f;
         }
 #pragma unroll
         for (int m = 0; m < M; m++) {

@@ -1,4 +1,4 @@
-import { float32 } from "../../base/dtype.ts";
+import { bfloat16, float32 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
 import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
 import { type DevicePtr, nullPtr } from "../../driver/api.ts";
@@ -9,12 +9,12 @@ import { dequantizeGgml } from "../ggml/ggml.ts";
 import { deviceTargets, type KernelShape, launch } from "../library.ts";
 import { matmul } from "../matmul/matmul.ts";
 import { matmulFlags } from "../matmul/specs.ts";
-import { code4ArgumentsOf, dequantizeCode4 } from "../nf4/nf4.ts";
+import { code4ArgumentsOf, dequantizeCode4, roundedFirst } from "../nf4/nf4.ts";
 import { targetNumber } from "../target.ts";
 import { choiceOf, chooseQuant, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
 import { mmaTile } from "./layout.ts";
 import type { QuantData, QuantMatmulParams } from "./params.ts";
-import { code4MmaKernel, ggmlMmaKernel, quantGemvKernel } from "./specs.ts";
+import { code4MmaKernel, ggmlMmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
 
 export type { QuantData, QuantMatmulParams } from "./params.ts";
 
@@ -57,7 +57,7 @@ function shapeOf(p: QuantMatmulParams): QuantShape {
     format: weight.kind === "code4" ? "code4" : weight.type,
     blockSize: weight.kind === "code4" ? weight.blockSize : 0,
     nested: weight.kind === "code4" && weight.nested !== undefined,
-    rounded: weight.kind === "code4" && weight.valueDType !== undefined,
+    rounded: weight.kind === "code4" && roundedFirst(weight, p.dtype) !== undefined,
     vectorX: (p.x & 15n) === 0n && (m === 1 || rowBytes % 16 === 0),
   };
 }
@@ -89,7 +89,8 @@ function argumentsOf(p: QuantMatmulParams) {
   const outDtype = p.outDtype ?? p.dtype;
   const ldd = p.ldd ?? n;
   const codes = weight.kind === "code4" ? code4ArgumentsOf(weight) : noCodes;
-  const scales = weight.kind === "code4" ? weight.levelScale : undefined;
+  const first = weight.kind === "code4" ? roundedFirst(weight, p.dtype) : undefined;
+  const scales = weight.kind === "code4" && !first ? weight.levelScale : undefined;
   return {
     out: p.out,
     a: p.x,
@@ -103,7 +104,8 @@ function argumentsOf(p: QuantMatmulParams) {
     flags:
       (outDtype === float32 ? f.outFloat : 0) |
       (shapeOf(p).vectorX ? f.vectorA : 0) |
-      (p.gate === "silu" ? f.gateSilu : p.gate === "gelu" ? f.gateGelu : 0),
+      (p.gate === "silu" ? f.gateSilu : p.gate === "gelu" ? f.gateGelu : 0) |
+      (first ? (first === bfloat16 ? quantFlags.valuesBf16 : quantFlags.valuesF16) : 0),
     lda: BigInt(p.ldx ?? k),
     ldd: BigInt(ldd),
     ldr: BigInt(p.ldResidual ?? ldd),
@@ -123,7 +125,7 @@ const noCodes = {
 } as const;
 
 function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "mma" }): void {
-  const { format, dtype: float } = shapeOf(p);
+  const { format, rounded, dtype: float } = shapeOf(p);
   const { warps, slices, rows, sharedBytes, xRow } = choice;
   const dtype = float === "bf16" ? "bf16" : "f16";
   const tiles = Math.ceil((p.gate ? 2 * p.n : p.n) / mmaTile);
@@ -134,8 +136,9 @@ function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & {
   };
   const args = { ...argumentsOf(p), slices, xBytes: xRow };
   const options = { overlap: p.overlap === true };
-  if (format === "code4") launch(stream, code4MmaKernel, { format, dtype, rows }, shape, args, options);
-  else launch(stream, ggmlMmaKernel, { format, dtype, rows }, shape, args, options);
+  if (format === "code4") {
+    launch(stream, code4MmaKernel, { format: rounded ? "code4_rounded" : format, dtype, rows }, shape, args, options);
+  } else launch(stream, ggmlMmaKernel, { format, dtype, rows }, shape, args, options);
 }
 
 function launchGemv(stream: Stream, p: QuantMatmulParams): void {
@@ -152,7 +155,7 @@ function dequantizeAndMultiply(stream: Stream, p: QuantMatmulParams): void {
   matmul(stream, { ...rest, a: x, b: workspace.ptr, transposeB: true, ...(ldx === undefined ? {} : { lda: ldx }) });
 }
 
-/** W [rows, K] as `dtype`, rounded once from float32 (of 4-bit codes, as Code4Data.valueDType says). out: on 32 bytes. */
+/** W [rows, K] as `dtype`, rounded once from float32 (of 4-bit codes, first as Code4Data.valueDType says). out: on 32 bytes. */
 export function dequantizeWeight(
   stream: Stream,
   weight: QuantData,
@@ -162,11 +165,16 @@ export function dequantizeWeight(
   const count = rows * k;
   if (weight.kind === "ggml") {
     dequantizeGgml(stream, { out, blocks: weight.blocks, type: weight.type, n: rows, cols: k, dtype });
-  } else if (weight.valueDType === undefined || dtype !== float32) {
-    dequantizeCode4(stream, weight, { out, count, dtype });
-  } else {
-    using values = stream.device.allocate(Math.max(16, count * weight.valueDType.bytes));
-    dequantizeCode4(stream, weight, { out: values.ptr, count, dtype: weight.valueDType });
-    cast(stream, { out, outDType: dtype, x: values.ptr, dtype: weight.valueDType, count });
+    return;
   }
+  const first = roundedFirst(weight, dtype);
+  if (!first) {
+    dequantizeCode4(stream, weight, { out, count, dtype });
+    return;
+  }
+  // In place where the sizes are the same.
+  using apart = first.bytes < dtype.bytes ? stream.device.allocate(Math.max(16, count * first.bytes)) : undefined;
+  const x = apart?.ptr ?? out;
+  dequantizeCode4(stream, weight, { out: x, count, dtype: first });
+  cast(stream, { out, outDType: dtype, x, dtype: first, count });
 }

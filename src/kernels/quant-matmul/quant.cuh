@@ -14,6 +14,9 @@
       int n, int k, u32 flags, i64 lda, i64 ldd, i64 ldr, i64 weightBytes, float levelScale
 #define QUANT_PROBLEM Problem p = {out, a, nullptr, bias, residual, m, n, k, flags, lda, 0, ldd, ldr, 1.0f, 0.0f};
 
+// Beside Flags of matmul.cuh, of 4-bit codes: level * absmax is rounded to this type before it is multiplied.
+enum QuantFlags : u32 { VALUES_F16 = 1 << 16, VALUES_BF16 = 1 << 17 };
+
 // 4-bit codes, which have no scale in their bytes. A quad is four codes that lie together: lane t has 8 bytes of a chunk.
 struct code4 {
   static constexpr int VALUES = 256, BYTES = 128, GROUP = 64, BIAS = 0;
@@ -27,8 +30,12 @@ struct code4 {
   static __device__ __forceinline__ Scale scale_of(const u8*, int) { return {1.0f, 0.0f}; }
 };
 
+// The same, multiplied in f16 by values that are bf16: level * absmax rounded to it, as bitsandbytes dequantizes them.
+struct code4_rounded : code4 {};
+
 using Format = VARIANT_FORMAT;
-constexpr bool CODE4 = is_same<Format, code4>;
+constexpr bool ROUNDED = is_same<Format, code4_rounded>;
+constexpr bool CODE4 = ROUNDED || is_same<Format, code4>;
 constexpr int GROUPS_IN_CHUNK = CHUNK / Format::GROUP; // 1, 2 or 4; quad i of a lane belongs to i * GROUPS_IN_CHUNK / 4
 constexpr int GROUPS_IN_SPAN = SPAN / Format::GROUP;
 

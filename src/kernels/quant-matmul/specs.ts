@@ -23,14 +23,20 @@ const args = {
   levelScale: "f32",
 } as const satisfies ArgSpec;
 
+/** `QuantFlags` of quant.cuh; those of matmulFlags besides. */
+export const quantFlags = { valuesF16: 1 << 16, valuesBf16: 1 << 17 } as const;
+
 const mmaArgs = { ...args, slices: "i32", xBytes: "i32" } as const satisfies ArgSpec;
 
 export const code4MmaKernel = defineKernel({
   family: "code4_mma",
   source: "quant-matmul/code4-mma.cu",
   args: mmaArgs,
-  axes: { format: ["code4"], dtype: ["f16", "bf16"], rows: ["8", "16"] },
-  targets: ["sm_80", "sm_90"],
+  // code4_rounded: values are rounded to bfloat16, which a product in float16 can tell.
+  axes: { format: ["code4", "code4_rounded"], dtype: ["f16", "bf16"], rows: ["8", "16"] },
+  prune: ({ format, dtype }) =>
+    format === "code4_rounded" && dtype === "bf16" ? "its own rounding is no finer" : undefined,
+  targets: ({ format }) => (format === "code4" ? ["sm_80", "sm_90"] : ["sm_80"]),
 });
 
 const commonFormats: readonly string[] = ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"];

@@ -1,4 +1,5 @@
 import { type DType, float32, type HostArray } from "../../../src/base/dtype.ts";
+import { decodeArray, encodeArray } from "../../../src/base/element.ts";
 import { fourBitLevels } from "../../../src/base/four-bit.ts";
 import { ggmlType } from "../../../src/base/ggml.ts";
 import type { Device } from "../../../src/driver/device.ts";
@@ -17,6 +18,12 @@ export interface TestWeight {
   readonly values: Float64Array;
 }
 
+interface CodeOptions {
+  readonly blockSize?: number;
+  readonly nested?: boolean;
+  readonly valueDType?: DType;
+}
+
 /** A quantized weight [N, K] and its values: random numbers in 4-bit codes, or the blocks of the vectors in random order. */
 export function testWeight(
   device: Device,
@@ -24,23 +31,27 @@ export function testWeight(
   n: number,
   k: number,
   seed: number,
-  options: { blockSize?: number; nested?: boolean } = {},
+  options: CodeOptions = {},
 ): TestWeight {
   const data = format === "code4" ? codes(device, n * k, seed, options) : blocks(device, format, n * k, seed);
   const out = allocate(device, n * k * 4);
-  dequantizeWeight(device.stream, data, { out, rows: n, k, dtype: float32 });
-  return { data, values: toNumbers(float32, download(device, out, float32, n * k)) };
+  // Unrounded by the device; as the weight's own type, where it has one, by the host.
+  const { valueDType, ...unrounded } = { valueDType: undefined, ...data };
+  dequantizeWeight(device.stream, unrounded, { out, rows: n, k, dtype: float32 });
+  const exact = toNumbers(float32, download(device, out, float32, n * k));
+  return { data, values: valueDType ? decodeArray(valueDType, encodeArray(valueDType, exact)) : exact };
 }
 
-function codes(device: Device, count: number, seed: number, o: { blockSize?: number; nested?: boolean }): QuantData {
-  const { blockSize = 64, nested = false } = o;
+function codes(device: Device, count: number, seed: number, o: CodeOptions): QuantData {
+  const { blockSize = 64, nested = false, valueDType } = o;
   const packed = allocate(device, Math.ceil(count / 2));
   const blockCount = Math.ceil(count / blockSize);
   const absmax = allocate(device, blockCount * 4);
   const x = upload(device, randomArray(float32, count, seed));
   quantizeCode4(device.stream, { packed, absmax, x, count, blockSize, dtype: float32, type: "nf4" });
   const code = upload(device, fourBitLevels.nf4);
-  const plain = { kind: "code4", packed, code, blockSize, levelScale: { f16: 1.25, bf16: 1.5 } } as const;
+  const levelScale = { f16: 1.25, bf16: 1.5 };
+  const plain = { kind: "code4", packed, code, blockSize, levelScale, ...(valueDType && { valueDType }) } as const;
   if (!nested) return { ...plain, absmax };
   const p = {
     bytes: allocate(device, blockCount),
