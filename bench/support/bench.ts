@@ -1,8 +1,10 @@
 import { writeFileSync } from "node:fs";
 import { type ParseArgsConfig, parseArgs } from "node:util";
 import { ArgumentError } from "../../src/base/errors.ts";
+import { settings } from "../../src/base/settings.ts";
 import type { Device } from "../../src/driver/device.ts";
 import { openDevice } from "../../src/driver/open.ts";
+import { registerSim } from "../../src/sim/register.ts";
 import { type MachineInfo, machineInfo, machineLine } from "./machine.ts";
 import { formatTable, type Row } from "./table.ts";
 
@@ -43,7 +45,7 @@ export function defineBench<const O extends Record<string, BenchOption>>(spec: {
     async run(args) {
       const known: Record<string, BenchOption> = {
         ...spec.options,
-        device: { help: "where to run, such as cuda:1" },
+        device: { help: "where to run, such as cuda:1, or sim for what needs no clock" },
         json: { help: "also write the results to this file" },
       };
       const values = parse(spec.name, known, args);
@@ -54,7 +56,9 @@ export function defineBench<const O extends Record<string, BenchOption>>(spec: {
       let opened: { readonly device: Device; readonly machine: MachineInfo } | undefined;
       const open = () => {
         if (opened) return opened;
-        const device = openDevice(values.device);
+        registerSim();
+        // Only where it was asked for: the time that the software device takes says nothing of a GPU.
+        const device = openDevice(values.device ?? settings.device() ?? "cuda");
         opened = { device, machine: machineInfo(device) };
         console.log(machineLine(opened.machine));
         return opened;
