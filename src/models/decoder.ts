@@ -79,7 +79,9 @@ export class Decoder extends Module implements CausalNetwork {
   }
 
   get contextLength(): number {
-    return this.config.maxPositionEmbeddings;
+    const { rope, maxPositionEmbeddings } = this.config;
+    // "dynamic" scales from the context that the model was trained with, which max_position_embeddings is, to `factor` times that.
+    return rope.type === "dynamic" ? Math.floor(rope.factor * maxPositionEmbeddings) : maxPositionEmbeddings;
   }
 
   get keysHoldUpTo(): number | undefined {

@@ -183,6 +183,20 @@ describe("what cannot be loaded is refused in one sentence, and nothing is kept"
       /config\.json: the activation "relu2" \(hidden_act\) is not supported; supported are silu, swish, gelu_pytorch_tanh, gelu_new$/,
     ],
     [
+      "heads of a size that attention has no kernel for",
+      "qwen2-bias",
+      { head_dim: 18 },
+      UnsupportedError,
+      /config\.json: head_dim is 18; attention takes multiples of 8 up to 256$/,
+    ],
+    [
+      "heads that are too wide",
+      "qwen2-bias",
+      { head_dim: 264 },
+      UnsupportedError,
+      /config\.json: head_dim is 264; attention takes multiples of 8 up to 256$/,
+    ],
+    [
       "a rotary embedding that is not known",
       "qwen2-bias",
       { rope_parameters: { rope_type: "spiral", rope_theta: 1e4 } },

@@ -31,6 +31,23 @@ describeGpu("longrope", (device) => {
     return await logits(model, ids);
   };
 
+  test("dynamic scaling reaches factor times the context that max_position_embeddings says", async () => {
+    const [trained, factor, theta, headDim] = [40, 2.5, 10_000, 64];
+    using variant = new Variant("qwen2-bias", {
+      max_position_embeddings: trained,
+      head_dim: headDim,
+      rope_parameters: { rope_type: "dynamic", rope_theta: theta, factor },
+    });
+    using model = await load(variant.directory);
+    expect(model.network.contextLength).toBe(100);
+    await expect(model.logits(prompt(101))).rejects.toThrow("holds 100");
+    // For one length it is plain rotation with a larger base.
+    const base = theta * ((factor * 100) / trained - (factor - 1)) ** (headDim / (headDim - 2));
+    using plain = new Variant("qwen2-bias", { rope_parameters: { rope_type: "default", rope_theta: base } });
+    using reference = await load(plain.directory);
+    expect(relativeL2(await logits(model, prompt(100)), await logits(reference, prompt(100)))).toBeLessThan(1e-5);
+  });
+
   test("sequences up to the original context have the short factors, longer ones the long ones throughout", async () => {
     const rope = { ...longrope(new Array(pairs).fill(4)), attention_factor: 1 };
     const plain = { rope_type: "default", rope_theta: 10_000 };

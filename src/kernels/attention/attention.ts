@@ -1,10 +1,11 @@
 import { type DType, float32 } from "../../base/dtype.ts";
+import { UnsupportedError } from "../../base/errors.ts";
 import { type DevicePtr, ptrAdd } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { chooseTarget, launch } from "../library.ts";
 import { defineKernel } from "../spec.ts";
 import { targetNumber } from "../target.ts";
-import { type AttentionShape, fewQueries, planSplit, planTiles, tileWidth } from "./plan.ts";
+import { type AttentionShape, fewQueries, headDimRefusal, planSplit, planTiles, tileWidth } from "./plan.ts";
 
 const dtypes = ["f32", "f16", "bf16"] as const;
 
@@ -119,7 +120,7 @@ export function attentionWorkspaceBytes(s: AttentionShape): number {
 
 /**
  * Causal grouped-query attention over a paged KV cache: out = softmax(scale · q·Kᵀ, masked) · V per query and head, softmax
- * and sums in float32. D is a multiple of 8, at most 256; H a multiple of G. f32, f16, bf16.
+ * and sums in float32. D is a multiple of 8, at most 256 (else UnsupportedError); H a multiple of G. f32, f16, bf16.
  *
  * Sequences with few new tokens (decode) split their context over many blocks and a second kernel combines the parts;
  * sequences with more (prefill) stream K and V past tiles of queries. Which path a sequence takes, and every order of
@@ -127,6 +128,8 @@ export function attentionWorkspaceBytes(s: AttentionShape): number {
  * Sources: online softmax, arXiv 1805.02867; FlashAttention, arXiv 2205.14135 and 2307.08691; paged cache, arXiv 2309.06180.
  */
 export function pagedAttention(stream: Stream, p: AttentionArgs): void {
+  const reason = headDimRefusal(p.headDim);
+  if (reason) throw new UnsupportedError(`pagedAttention: ${reason}`);
   if (p.sequences === 0 || p.heads === 0 || p.maxQuery === 0 || p.maxContext === 0) return;
   const dtype = p.dtype.short as "f32";
   const stats = ptrAdd(p.workspace, partialRows(p) * p.headDim * 4);

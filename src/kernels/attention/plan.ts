@@ -45,6 +45,12 @@ export interface SplitPlan {
   readonly sharedBytes: number;
 }
 
+/** Why no kernel here can have a head of D elements, as the end of a sentence; undefined when they can. */
+export function headDimRefusal(headDim: number): string | undefined {
+  if (headDim % 8 === 0 && headDim >= 8 && headDim <= 256) return undefined;
+  return `head_dim is ${headDim}; attention takes multiples of 8 up to 256`;
+}
+
 /** Warps of a block of the split path; each leaves its sums in shared memory. */
 const splitWarps = 4;
 
