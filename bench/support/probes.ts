@@ -19,7 +19,7 @@ const uniform = (r: string, f: string): string => `
 
 const header = ".version 6.0\n.target sm_60\n.address_size 64\n";
 
-/** Word i of `out` (32 bits: one f32 or two 16-bit floats) from the hash of i and the seed. kind: 0 f32, 1 f16, 2 bf16. */
+/** Word i of `out` (32 bits: one f32 or two 16-bit floats) from the hash of i and the seed. kind: 0 f32, 1 f16, 2 bf16, 3 bits. */
 const fillRandom = `${header}
 .visible .entry fill_random(.param .u64 out, .param .u64 words, .param .u32 seed, .param .u32 kind) {
   .reg .u64 %p, %n, %i, %s, %a;  .reg .u32 %x, %y, %t, %c, %k, %seed;  .reg .f32 %f, %g;  .reg .b16 %h, %l;  .reg .pred %q;
@@ -31,6 +31,10 @@ NEXT:
   @%q bra DONE;
   cvt.u32.u64 %c, %i;  shr.u64 %a, %i, 32;  cvt.u32.u64 %t, %a;  mad.lo.u32 %c, %t, 0x9e3779b9, %c;
   add.u32 %x, %c, %seed;${mix("%x")}
+  // bits: of each 16 one is cleared, the upper one of a float16's exponent.
+  and.b32 %c, %x, 0xbfffbfff;
+  setp.eq.u32 %q, %k, 3;
+  @%q bra STORE;
   xor.b32 %y, %x, 0x5bd1e995;${mix("%y")}${uniform("%x", "%f")}${uniform("%y", "%g")}
   mov.b32 %c, %f;
   setp.eq.u32 %q, %k, 0;
@@ -95,6 +99,8 @@ function probe(device: Device, name: string, ptx: string, argBytes: number) {
 export interface Probes {
   /** Uniform values in [-1, 1), none of them zero, made on the device. `bytes` is a multiple of 4; float dtypes only. */
   fillRandom(out: DevicePtr, bytes: number, dtype: DType, seed: number): void;
+  /** Random bits in which every float16 is finite, wherever it starts on two bytes: GGML blocks. `bytes`: a multiple of 4. */
+  fillBits(out: DevicePtr, bytes: number, seed: number): void;
   /** Reads `bytes` (rounded down to what the grid covers evenly; returned) and writes nothing. */
   read(from: DevicePtr, bytes: number): number;
 }
@@ -104,17 +110,20 @@ export function loadProbes(device: Device): Probes {
   const read = probe(device, "read_memory", readMemory, 24);
   const kinds: Record<string, number> = { f32: 0, f16: 1, bf16: 2 };
   const threads = device.attributes.multiprocessors * 8 * 256;
+  const fillWords = (out: DevicePtr, bytes: number, seed: number, kind: number): void =>
+    fill((args) => {
+      args.setBigUint64(0, out, true);
+      args.setBigUint64(8, BigInt(bytes / 4), true);
+      args.setUint32(16, seed, true);
+      args.setUint32(20, kind, true);
+    });
   return {
     fillRandom(out, bytes, dtype, seed) {
       const kind = kinds[dtype.short];
       if (kind === undefined) throw new ArgumentError(`bench: random data are floats, not ${dtype.name}`);
-      fill((args) => {
-        args.setBigUint64(0, out, true);
-        args.setBigUint64(8, BigInt(bytes / 4), true);
-        args.setUint32(16, seed, true);
-        args.setUint32(20, kind, true);
-      });
+      fillWords(out, bytes, seed, kind);
     },
+    fillBits: (out, bytes, seed) => fillWords(out, bytes, seed, 3),
     read(from, bytes) {
       const round = threads * 4 * 16;
       const covered = Math.floor(bytes / round) * round;

@@ -44,9 +44,13 @@ export function timeRotating(
 /** Microseconds of each of `replays` runs of a graph of `calls` calls. */
 function replayTimes(device: Device, calls: number, submit: (i: number) => void, replays: number): number[] {
   const stream = device.stream;
-  using graph = stream.capture(() => {
-    for (let i = 0; i < calls; i++) submit(i);
-  });
+  // For what calls allocate, one after the other in the same place.
+  using pool = device.createMemoryPool("bench");
+  using graph = device.useMemory(pool, () =>
+    stream.capture(() => {
+      for (let i = 0; i < calls; i++) submit(i);
+    }),
+  );
   using executable = graph.instantiate();
   const marks = Array.from({ length: replays + 1 }, () => device.createEvent({ timing: true }));
   stream.record(marks[0]!);

@@ -12,7 +12,8 @@ export type QuantData =
     })
   | { readonly kind: "ggml"; readonly type: GgmlFormat; readonly blocks: DevicePtr };
 
-export type QuantKernelName = "gemv" | "mma" | "dequantize";
+export const quantKernelNames = ["gemv", "mma", "dequantize"] as const;
+export type QuantKernelName = (typeof quantKernelNames)[number];
 
 /**
  * D[M, N] = x[M, K] · W[N, K]^T + bias[N] + residual[M, N], the last two optional, W quantized.
