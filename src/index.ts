@@ -24,6 +24,13 @@ export {
   type Prompt,
   type SavePretrainedOptions,
 } from "./engine/language-model.ts";
+export {
+  measurePerplexity,
+  type Perplexity,
+  PerplexityMeter,
+  type PerplexityOptions,
+  type TextPerplexity,
+} from "./engine/perplexity.ts";
 export type { FinishReason } from "./engine/request.ts";
 export type { SamplingOptions } from "./engine/sampling.ts";
 export type { GenerationResult } from "./engine/text-assembly.ts";

@@ -7,6 +7,7 @@ import { doctorCommand } from "./commands/doctor.ts";
 import { generateCommand } from "./commands/generate.ts";
 import { inspectCommand } from "./commands/inspect.ts";
 import { mergeCommand } from "./commands/merge.ts";
+import { perplexityCommand } from "./commands/perplexity.ts";
 import { quantizeCommand } from "./commands/quantize.ts";
 import { simCommand } from "./commands/sim.ts";
 import { tokenizeCommand } from "./commands/tokenize.ts";
@@ -36,7 +37,7 @@ export function createProgram(): Command {
   const groups: [string, Command[]][] = [
     ["Use a model:", [chatCommand(), generateCommand(), demoCommand()]],
     ["Convert:", [quantizeCommand(), mergeCommand()]],
-    ["Look inside:", [inspectCommand(), tokenizeCommand(), verifyCommand()]],
+    ["Look inside:", [inspectCommand(), tokenizeCommand(), verifyCommand(), perplexityCommand()]],
     ["Work on kernels:", [simCommand()]],
     ["This machine:", [devicesCommand(), doctorCommand()]],
   ];

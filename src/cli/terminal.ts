@@ -23,26 +23,28 @@ export function formatBytes(bytes: number): string {
  */
 export class ProgressBar {
   readonly #label: string;
+  readonly #format: (amount: number) => string;
   readonly #start = performance.now();
   #drawn = performance.now();
   #visible = false;
 
-  constructor(label: string) {
+  /** `format` writes amounts: bytes, unless told otherwise. */
+  constructor(label: string, format = formatBytes) {
     this.#label = label;
+    this.#format = format;
   }
 
-  update(doneBytes: number, totalBytes: number): void {
+  update(done: number, total: number): void {
     const now = performance.now();
     if (!process.stderr.isTTY || now - this.#drawn < 100) return;
     this.#drawn = now;
     this.#visible = true;
     const width = 28;
-    const filled = Math.round((doneBytes / Math.max(1, totalBytes)) * width);
-    const rate = doneBytes / ((now - this.#start) / 1000);
+    const filled = Math.round((done / Math.max(1, total)) * width);
+    const rate = done / ((now - this.#start) / 1000);
     const bar = `${"█".repeat(filled)}${"░".repeat(width - filled)}`;
-    process.stderr.write(
-      `\r${this.#label} ${bar} ${formatBytes(doneBytes)} of ${formatBytes(totalBytes)}, ${formatBytes(rate)}/s \u001b[K`,
-    );
+    const [part, whole, speed] = [done, total, rate].map(this.#format);
+    process.stderr.write(`\r${this.#label} ${bar} ${part} of ${whole}, ${speed}/s \u001b[K`);
   }
 
   end(): void {

@@ -2,10 +2,11 @@ import { ArgumentError, ContextLengthError } from "../base/errors.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import { blockSize } from "../nn/kv-cache.ts";
 import { AdapterSet, type LoadedAdapter } from "../nn/lora/adapter-set.ts";
-import type { Tensor } from "../tensor/tensor.ts";
+import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import { DecodeBatch, ringSteps } from "./decode-batch.ts";
 import { DecodeSteps } from "./decode-step.ts";
+import { logLikelihood, stepRows } from "./log-likelihood.ts";
 import { Mutex } from "./mutex.ts";
 import { PagedCache } from "./paged-cache.ts";
 import { adapterRows, prefillAll } from "./prefill.ts";
@@ -77,20 +78,44 @@ export class Engine implements Disposable {
   }
 
   /** Logits of every position of one sequence, [T, V], for evaluation. The caller disposes the tensor. */
-  async logits(ids: readonly number[], adapter?: LoadedAdapter): Promise<Tensor> {
+  logits(ids: readonly number[], adapter?: LoadedAdapter): Promise<Tensor> {
+    return this.#read(ids, adapter, (hidden, head) => head(hidden));
+  }
+
+  /**
+   * log P(ids[i] | ids[0 … i - 1]) for i from `from` (at least 1) on, in natural logarithms: [T - from] float32. Logits are made for some rows
+   * at a time, so that a long sequence needs no [T, V]. The caller disposes the tensor.
+   */
+  logLikelihoods(ids: readonly number[], from: number, adapter?: LoadedAdapter): Promise<Tensor> {
+    return this.#read(ids, adapter, (hidden, head) => {
+      const parts: Tensor[] = [];
+      const step = stepRows(this.network.vocabSize);
+      for (let first = from; first < ids.length; first += step) {
+        const targets = ids.slice(first, first + step);
+        parts.push(tidy(() => logLikelihood(head(hidden.narrow(0, first - 1, targets.length)), targets)));
+      }
+      return Tensor.cat(parts);
+    });
+  }
+
+  /** Reads one sequence; `use` gets its hidden states [T, C], and what makes logits [R, V] of rows of them. */
+  async #read(
+    ids: readonly number[],
+    adapter: LoadedAdapter | undefined,
+    use: (hidden: Tensor, head: (rows: Tensor) => Tensor) => Tensor,
+  ): Promise<Tensor> {
     this.#check(ids, 0);
     const freeAdapter = this.adapters.use(adapter ? [adapter] : []);
     const release = await this.#lock.acquire();
     const blocks = this.#cache.open();
     try {
-      return tidy(() => {
-        const hidden = prefillAll(this, this.#cache, { ids, blocks, adapter });
-        const rows = adapterRows(
-          this.network.device,
-          ids.map(() => adapter),
-        );
-        return this.adapters.run(rows, () => this.network.logits(hidden));
-      });
+      return tidy(() =>
+        use(prefillAll(this, this.#cache, { ids, blocks, adapter }), (rows) => {
+          const { device } = this.network;
+          const chosen = adapterRows(device, new Array<typeof adapter>(rows.shape[0]!).fill(adapter));
+          return this.adapters.run(chosen, () => this.network.logits(rows));
+        }),
+      );
     } finally {
       this.#cache.close(blocks);
       release();

@@ -208,6 +208,23 @@ export class LanguageModel implements Disposable {
     return this.engine.logits(ids, this.adapterFor(options.adapter));
   }
 
+  /**
+   * log P(ids[i] | ids[0 … i - 1]), natural logarithms, for i from `from` (default 1) to the last: ids.length - from numbers.
+   * Throws ArgumentError, ContextLengthError.
+   */
+  async logLikelihoods(
+    ids: readonly number[],
+    { from = 1, adapter }: { readonly from?: number; readonly adapter?: AdapterChoice } = {},
+  ): Promise<Float32Array> {
+    if (!(Number.isInteger(from) && from >= 1 && from < ids.length)) {
+      throw new ArgumentError(
+        `logLikelihoods: from must be a whole number from 1 to ${ids.length - 1} for ${ids.length} tokens, got ${from}`,
+      );
+    }
+    using values = await this.engine.logLikelihoods(ids, from, this.adapterFor(adapter));
+    return values.toArray() as Float32Array;
+  }
+
   /** The adapter that a choice means. Throws ArgumentError when it is not loaded. */
   adapterFor(choice?: AdapterChoice): LoadedAdapter | undefined {
     const name = choice === undefined ? this.defaultAdapter : choice;

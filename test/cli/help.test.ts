@@ -13,6 +13,7 @@ const commands = [
   "inspect",
   "tokenize",
   "verify",
+  "perplexity",
   "sim",
   "devices",
   "doctor",

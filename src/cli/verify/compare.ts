@@ -1,8 +1,8 @@
-import { readFileSync } from "node:fs";
-import { ArgumentError, FileError } from "../../base/errors.ts";
+import { ArgumentError } from "../../base/errors.ts";
 import type { Divergence } from "../../engine/divergence.ts";
 import { exitCodes, interruptible } from "../errors.ts";
 import { findFiles, loadModel, type ModelFlags } from "../options.ts";
+import { readText } from "../text-file.ts";
 
 export interface CompareFlags extends ModelFlags {
   readonly text?: string;
@@ -30,16 +30,6 @@ export async function compare(a: string, b: string, flags: CompareFlags): Promis
   const output = flags.json ? `${JSON.stringify({ a, b, passed, maxMeanKl: maxKl, ...result })}\n` : undefined;
   process.stdout.write(output ?? describe(a, b, result, { maxKl, passed }));
   if (!passed) process.exitCode = exitCodes.failed;
-}
-
-function readText(path: string): string {
-  try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(path));
-  } catch (cause) {
-    const reason =
-      cause instanceof TypeError ? "it is not UTF-8 text" : `it cannot be read (${(cause as Error).message})`;
-    throw new FileError(path, `${path}: ${reason}`, { cause });
-  }
 }
 
 function describe(a: string, b: string, d: Divergence, { maxKl, passed }: { maxKl: number; passed: boolean }): string {

@@ -1,0 +1,31 @@
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { ArgumentError } from "../../src/base/errors.ts";
+import { checkpointFormatOf } from "../../src/models/export/formats.ts";
+import { quantizeModel } from "../../src/models/export/quantize-model.ts";
+
+/** K types are read and not written: this one is gguf-py's file. */
+const demoQ4KM = fileURLToPath(new URL("../../test/fixtures/demo-chat.Q4_K_M.gguf", import.meta.url));
+
+/** What `all` stands for, in the order of a table. */
+const allTypes = ["stored", "nf4", "nf4-dq", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q4_k_m"];
+
+/** The types of a comma-separated list. */
+export function weightTypes(list: string): readonly string[] {
+  return list === "all" ? allTypes : list.split(",");
+}
+
+/**
+ * A path of `model` with its weights in a type: `stored` is the model itself, `q4_k_m` (of `demo` only) a file of the checkout, and what
+ * `llcuda quantize` writes is written to `scratch`.
+ */
+export async function withWeights(model: string, type: string, scratch: string, device: string): Promise<string> {
+  if (type === "stored") return model;
+  if (type === "q4_k_m") {
+    if (model === "demo") return demoQ4KM;
+    throw new ArgumentError("--weights: q4_k_m is there for demo only; give such a file as --model");
+  }
+  const path = join(scratch, checkpointFormatOf(type) ? type : `${type}.gguf`);
+  await quantizeModel(model, path, { to: type, device });
+  return path;
+}
