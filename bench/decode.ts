@@ -7,10 +7,12 @@ import type { TokenRequest } from "../src/engine/request.ts";
 import { randomNetwork } from "../src/models/load-network.ts";
 import type { CausalNetwork } from "../src/models/network.ts";
 import { visibleKvBytes } from "../src/nn/cache-groups.ts";
+import type { LoadedAdapter } from "../src/nn/lora/adapter-set.ts";
 import { MixtureOfExperts } from "../src/nn/moe.ts";
 import { defineBench, positiveInteger } from "./support/bench.ts";
 import { readBandwidth } from "./support/probes.ts";
 import { parseDtype } from "./support/product.ts";
+import { RandomAdapter } from "./support/random-adapter.ts";
 import { shapeConfig } from "./support/shapes.ts";
 import type { Row } from "./support/table.ts";
 
@@ -26,6 +28,7 @@ export const bench = defineBench({
     weights: { help: "random, or the directory of a checkpoint", default: "random" },
     dtype: { help: "float32, float16 or bfloat16", default: "bfloat16" },
     quant: { help: "nf4 or fp4: quantizes the layers' matrices while they are loaded" },
+    lora: { help: "the rank of a random adapter that every sequence has, on all projections of the layers" },
     batch: { help: "sequences, comma-separated for several runs", default: "1" },
     context: { help: "tokens of the prompt", default: "512" },
     tokens: { help: "tokens that each sequence adds", default: "128" },
@@ -40,14 +43,16 @@ export const bench = defineBench({
     const bandwidth = readBandwidth(device);
     using network = await open(options, device, dtype.name);
     using engine = new Engine(network);
+    const rank = options.lora === undefined ? undefined : positiveInteger("lora", options.lora);
+    const adapter = rank === undefined ? undefined : await loadRandomAdapter(engine, rank);
     const rows: Row[] = [];
     for (const batch of options.batch.split(",").map((text) => positiveInteger("batch", text))) {
       const runs: Run[] = [];
-      for (let i = 0; i <= repeats; i++) runs.push(await run(engine, batch, context, tokens));
+      for (let i = 0; i <= repeats; i++) runs.push(await run(engine, { batch, context, tokens, adapter }));
       runs.shift(); // loads modules and captures graphs
       const median = (pick: (r: Run) => number) => runs.map(pick).sort((a, b) => a - b)[runs.length >> 1]!;
       const stepMs = median((r) => r.stepMs);
-      const bytes = bytesPerStep(network, batch, context + tokens / 2);
+      const bytes = bytesPerStep(network, batch, context + tokens / 2) + (adapter?.sizeBytes ?? 0);
       const limitMs = bytes / bandwidth / 1e9;
       rows.push({
         batch,
@@ -61,7 +66,7 @@ export const bench = defineBench({
       });
     }
     table(
-      `decode, ${options.weights === "random" ? options.shape : options.weights}, ${dtype.name}${options.quant ? `, ${options.quant}` : ""}, context ${context} + ${tokens}; read bandwidth ${bandwidth.toFixed(2)} TB/s; medians of ${repeats}`,
+      `decode, ${options.weights === "random" ? options.shape : options.weights}, ${dtype.name}${options.quant ? `, ${options.quant}` : ""}${rank ? `, LoRA of rank ${rank}` : ""}, context ${context} + ${tokens}; read bandwidth ${bandwidth.toFixed(2)} TB/s; medians of ${repeats}`,
       rows,
     );
   },
@@ -82,13 +87,26 @@ async function open(
   return (await LanguageModel.fromPretrained(weights, { device, dtype, quantization: quant })).network;
 }
 
-async function run(engine: Engine, batch: number, context: number, tokens: number): Promise<Run> {
+async function loadRandomAdapter(engine: Engine, rank: number): Promise<LoadedAdapter> {
+  using files = new RandomAdapter(engine.network, rank);
+  return await engine.adapters.load("random", files.directory);
+}
+
+interface Work {
+  readonly batch: number;
+  readonly context: number;
+  readonly tokens: number;
+  readonly adapter: LoadedAdapter | undefined;
+}
+
+async function run(engine: Engine, { batch, context, tokens, adapter }: Work): Promise<Run> {
   const { vocabSize } = engine.network;
   const requests: TokenRequest[] = Array.from({ length: batch }, (_, b) => ({
     promptIds: Array.from({ length: context }, (_, i) => (i * 7919 + b * 104_729 + 1) % vocabSize),
     sampling: { temperature: 0, topK: 0, topP: 1, minP: 0, seed: BigInt(b) },
     maxNewTokens: tokens,
     stopIds: new Set(),
+    adapter,
   }));
   const { statistics } = engine;
   const begin = performance.now();

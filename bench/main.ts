@@ -22,6 +22,7 @@ const benches: Record<string, { summary: string; load: () => Promise<{ bench: Be
     summary: "the kernels around the products: norms, attention, sampling, …",
     load: () => import("./kernels.ts"),
   },
+  lora: { summary: "what adapters add to the products of an 8B model", load: () => import("./lora.ts") },
   moe: { summary: "a layer of experts, one token to a long prompt, by part", load: () => import("./moe.ts") },
   sim: {
     summary: "lane-operations a second of the software device, against JavaScript; no GPU needed",

@@ -133,7 +133,8 @@ export class QuantProductData implements Disposable {
   }
 }
 
-function randomWeight(
+/** Normal numbers in 4-bit codes, or GGML blocks of random bits. */
+export function randomWeight(
   device: Device,
   probes: Probes,
   shape: [number, number],
