@@ -29,6 +29,16 @@ export function reportLeftOver(config: ModelConfig, weights: CheckpointWeights):
   );
 }
 
+/** Warns of experts that take the memory of plain ones, though the checkpoint has them quantized. */
+export function reportMixedExperts({ mixedExperts, path, dtype }: CheckpointWeights): void {
+  if (mixedExperts.length === 0) return;
+  const types = new Set(mixedExperts.flatMap((mixed) => [...mixed.types]));
+  process.emitWarning(
+    `${path}: experts that run as one product are not stored in one quantized type (${[...types].join(", ")}), so ${mixedExperts.length} weights of all experts, the first that of "${mixedExperts[0]!.name}", are dequantized and held in ${dtype.name}`,
+    { type: "LlcudaWarning" },
+  );
+}
+
 /** `vision_tower` of `model.vision_tower.encoder.…`. */
 function partOf(name: string): string {
   return name.replace(/^model\./, "").split(".")[0]!;

@@ -14,7 +14,7 @@ import type { QuantizeOptions } from "../tensor/quantized-weight.ts";
 import { disposeOnThrow } from "../tensor/tidy.ts";
 import { findArchitecture } from "./architectures.ts";
 import { Decoder } from "./decoder.ts";
-import { reportLeftOver } from "./left-over.ts";
+import { reportLeftOver, reportMixedExperts } from "./left-over.ts";
 import { checkLoadable } from "./loadable.ts";
 import { LoadedParameters } from "./loaded-parameters.ts";
 import type { CausalNetwork } from "./network.ts";
@@ -59,6 +59,7 @@ export async function loadNetwork(
   const network = buildNetwork(withRotaryDType(config, options.rotaryDtype), weights);
   try {
     reportLeftOver(config, weights);
+    reportMixedExperts(weights);
     await uploadWeights(source, weights.uploads, device, {
       ...(options.onProgress && { onProgress: options.onProgress }),
       ...(options.signal && { signal: options.signal }),

@@ -7,9 +7,9 @@ import { type StoredWeight, storedTypeName, storedWeights } from "../formats/sto
 import type { WeightSource } from "../formats/weight-source.ts";
 import { QuantizedWeight, type QuantizeOptions } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import { dequantizeInto, groupStored, type QuantizedStored, quantizedMatrix } from "./stored-matrix.ts";
+import { dequantizeInto, groupStored, matrixShape, type QuantizedStored, quantizedMatrix } from "./stored-matrix.ts";
 import { type Upload, UploadGroup } from "./upload-plan.ts";
-import { join, type MatrixPart, stackedShape, type Weights } from "./weights.ts";
+import { expertsEndWithBlock, join, type MatrixPart, stackedShape, type Weights } from "./weights.ts";
 
 export type { Upload } from "./upload-plan.ts";
 
@@ -25,6 +25,13 @@ interface Checkpoint {
   readonly stored: ReadonlyMap<string, StoredWeight>;
   readonly uploads: Upload[];
   readonly used: Set<string>;
+  readonly mixedExperts: MixedExperts[];
+}
+
+export interface MixedExperts {
+  /** Of the first expert's weight. */
+  readonly name: string;
+  readonly types: ReadonlySet<string>;
 }
 
 /**
@@ -50,7 +57,10 @@ export class CheckpointWeights implements Weights {
     quantize?: QuantizeOptions,
   ): CheckpointWeights {
     const stored = storedWeights(source);
-    return new CheckpointWeights({ path, source, device, dtype, quantize, stored, uploads: [], used: new Set() }, "");
+    return new CheckpointWeights(
+      { path, source, device, dtype, quantize, stored, uploads: [], used: new Set(), mixedExperts: [] },
+      "",
+    );
   }
 
   get path(): string {
@@ -109,10 +119,39 @@ export class CheckpointWeights implements Weights {
         return made.weight;
       }
       if (!quantize || keep) return this.stacked(mine);
-      const made = quantizeOnTheWay(mine, group, quantize, device, dtype);
+      const made = quantizeOnTheWay(group, quantize, device, dtype);
       uploads.push(...made.uploads);
       return made.weight;
     });
+  }
+
+  experts(
+    parts: readonly { readonly name: string; readonly shape: Shape }[],
+    shape: readonly [experts: number, n: number, k: number],
+  ): Tensor | QuantizedWeight {
+    const { device, dtype, quantize, uploads, mixedExperts } = this.#of;
+    const found = parts.map((part) => asMatrix(this.#find(part.name, part.shape)));
+    const groups = groupStored(found, false);
+    const { kind } = found[0]!;
+    if (groups.length === 1 && kind === "plain" && quantize && expertsEndWithBlock(shape, quantize.blockSize)) {
+      const made = quantizeOnTheWay(found, quantize, device, dtype);
+      uploads.push(...made.uploads);
+      return made.weight;
+    }
+    if (groups.length === 1 && kind !== "plain" && holdsExperts(found[0] as QuantizedStored, shape)) {
+      const made = quantizedMatrix(found as QuantizedStored[], device, "float32 absmax");
+      uploads.push(...made.uploads);
+      return made.weight;
+    }
+    if (found.some((weight) => weight.kind !== "plain")) {
+      mixedExperts.push({ name: join(this.prefix, parts[0]!.name), types: new Set(found.map(storedTypeName)) });
+    }
+    return this.stacked(parts, shape);
+  }
+
+  /** Experts that are stored quantized, but not so that one weight can hold them: they were dequantized. */
+  get mixedExperts(): readonly MixedExperts[] {
+    return this.#of.mixedExperts;
   }
 
   /** Names in the checkpoint that no layer asked for. */
@@ -151,26 +190,43 @@ export class CheckpointWeights implements Weights {
 
 /**
  * Quantizes plain matrices as soon as their bytes are on the device; what they were is allocated when the first of them come
- * and freed then, so that a model never needs the memory of its 16-bit form.
+ * and freed then, so that a model never needs the memory of its 16-bit form. One by one, where blocks end with each.
  */
 function quantizeOnTheWay(
-  parts: readonly MatrixPart[],
-  group: readonly StoredWeight[],
+  parts: readonly StoredWeight[],
   options: QuantizeOptions,
   device: Device,
   dtype: DType,
 ): { weight: QuantizedWeight; uploads: Upload[] } {
-  const shape = stackedShape(parts);
-  const weight = QuantizedWeight.reserve(shape, dtype, device, options);
-  const uploads = new UploadGroup(
-    () => Tensor.empty(shape, { dtype, device, tag: "weight to be quantized" }),
-    (values) => weight.fill(values),
-  );
-  let offset = 0;
-  for (const part of group) {
-    if (part.kind !== "plain") continue;
-    uploads.add(part.info, part.dtype, offset);
-    offset += elementCount(part.shape);
+  const weight = QuantizedWeight.reserve(matrixShape(parts), dtype, device, options);
+  const apart = parts.every((part) => elementCount(part.shape) % (options.blockSize ?? 64) === 0);
+  const uploads: Upload[] = [];
+  let row = 0;
+  for (const group of apart ? parts.map((part) => [part]) : [parts]) {
+    const shape = matrixShape(group);
+    const first = row;
+    row += shape[0];
+    const whole = new UploadGroup(
+      () => Tensor.empty(shape, { dtype, device, tag: "weight to be quantized" }),
+      (values) => weight.fill(values, first),
+    );
+    let offset = 0;
+    for (const part of group) {
+      if (part.kind !== "plain") continue;
+      whole.add(part.info, part.dtype, offset);
+      offset += elementCount(part.shape);
+    }
+    uploads.push(...whole.uploads);
   }
-  return { weight, uploads: uploads.uploads };
+  return { weight, uploads };
+}
+
+/** Of three dimensions or more, all but the last are rows. */
+function asMatrix<W extends StoredWeight>(weight: W): W {
+  const k = weight.shape.at(-1)!;
+  return { ...weight, shape: [elementCount(weight.shape) / k, k] };
+}
+
+function holdsExperts(weight: QuantizedStored, shape: readonly [number, number, number]): boolean {
+  return weight.kind === "ggml" || expertsEndWithBlock(shape, weight.blockSize);
 }

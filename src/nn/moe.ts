@@ -1,11 +1,16 @@
 import type { DType } from "../base/dtype.ts";
 import { ShapeError } from "../base/errors.ts";
 import { formatShape } from "../base/shape.ts";
+import type { Device } from "../driver/device.ts";
+import type { Stream } from "../driver/stream.ts";
 import { floatVariant } from "../kernels/float-variant.ts";
 import { combineExperts } from "../kernels/moe/combine.ts";
 import { expertsMachine, type GroupedProductArgs, groupedProduct } from "../kernels/moe/grouped.ts";
+import { groupedQuantProduct, multipliesQuantized, type QuantProductShape } from "../kernels/moe/grouped-quant.ts";
 import { planExperts } from "../kernels/moe/plan.ts";
 import { groupTableInts, routeExperts, routerLogits } from "../kernels/moe/route.ts";
+import { endsWithBlock } from "../kernels/quant-matmul/rows.ts";
+import { QuantizedWeight } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
 import type { FeedForward } from "./decoder-layer.ts";
@@ -37,7 +42,7 @@ export interface ExpertNames {
 
 /**
  * A mixture of gated MLPs: every token goes to the k experts with the largest router probabilities, and their results are
- * added, weighted by these. All experts' weights are one tensor each, so that all run in one product:
+ * added, weighted by these. All experts' weights are one tensor each, or one quantized weight, so that all run in one product:
  *
  *     p = softmax(x · routerᵀ)                                      [T, E]
  *     h = activation(x · gateᵀ) · (x · upᵀ)       for each chosen   [T · k, F]
@@ -51,26 +56,28 @@ export interface ExpertNames {
 export class MixtureOfExperts extends Module implements FeedForward {
   /** [E, C]. */
   router: Tensor;
-  /** [E, 2F, C]: each expert's gate, then its up projection. */
-  gateUp: Tensor;
-  /** [E, C, F]. */
-  down: Tensor;
+  /** [E, 2F, C]: each expert's gate, then its up projection. Quantized: [E · 2F, C]. */
+  gateUp: Tensor | QuantizedWeight;
+  /** [E, C, F]. Quantized: [E · C, F]. */
+  down: Tensor | QuantizedWeight;
   readonly config: MixtureConfig;
   /** Sees the router's logits [T, E] float32 of a pass before experts are chosen, and may overwrite them: to compare runs. */
   onRouterLogits: ((logits: Tensor) => void) | undefined;
 
-  /** Throws ShapeError when the three do not belong together, or with fewer experts than a token goes to. */
-  constructor(router: Tensor, gateUp: Tensor, down: Tensor, config: MixtureConfig) {
+  /**
+   * Takes quantized weights whose experts each end with a block. Throws ShapeError when the three do not belong together, or with
+   * fewer experts than a token goes to.
+   */
+  constructor(router: Tensor, gateUp: Tensor | QuantizedWeight, down: Tensor | QuantizedWeight, config: MixtureConfig) {
     super();
-    const [e, c, f] = [router.shape[0], router.shape[1], down.shape[2]];
-    const fits = (tensor: Tensor, ...shape: unknown[]): boolean =>
-      tensor.rank === shape.length && shape.every((size, i) => size === tensor.shape[i]);
-    if (router.rank !== 2 || down.rank !== 3 || !fits(gateUp, e, 2 * f!, c) || !fits(down, e, c, f)) {
+    const [e, c] = router.shape as [number, number];
+    const f = down.shape.at(-1)!;
+    if (router.rank !== 2 || !areExperts(gateUp, e, 2 * f, c) || !areExperts(down, e, c, f)) {
       throw new ShapeError(
-        `MixtureOfExperts: router, gateUp and down must be [E, C], [E, 2F, C] and [E, C, F], got ${[router, gateUp, down].map((tensor) => formatShape(tensor.shape)).join(", ")}`,
+        `MixtureOfExperts: router, gateUp and down must be [E, C], [E, 2F, C] and [E, C, F] (quantized: [E · 2F, C] and [E · C, F]), got ${[router, gateUp, down].map(({ shape }) => formatShape(shape)).join(", ")}`,
       );
     }
-    if (!Number.isInteger(config.chosen) || config.chosen < 1 || config.chosen > e!) {
+    if (!Number.isInteger(config.chosen) || config.chosen < 1 || config.chosen > e) {
       throw new ShapeError(
         `MixtureOfExperts: a token cannot go to ${config.chosen} of ${e} experts; choose from 1 to ${e}`,
       );
@@ -95,16 +102,16 @@ export class MixtureOfExperts extends Module implements FeedForward {
     if (all.has("gate_up_proj")) {
       return new MixtureOfExperts(
         router,
-        all.tensor("gate_up_proj", [e, 2 * f, c]),
-        all.tensor("down_proj", [e, c, f]),
+        all.experts([{ name: "gate_up_proj", shape: [e, 2 * f, c] }], [e, 2 * f, c]),
+        all.experts([{ name: "down_proj", shape: [e, c, f] }], [e, c, f]),
         options,
       );
     }
-    const stack = (projections: readonly string[], rows: number, cols: number): Tensor => {
+    const stack = (projections: readonly string[], rows: number, cols: number) => {
       const parts = Array.from({ length: e }, (_, i) =>
         projections.map((name) => ({ name: `${i}.${name}.weight`, shape: [rows, cols] })),
       ).flat();
-      return all.stacked(parts, [e, projections.length * rows, cols]);
+      return all.experts(parts, [e, projections.length * rows, cols]);
     };
     return new MixtureOfExperts(router, stack([names.gate, names.up], f, c), stack([names.down], c, f), options);
   }
@@ -142,11 +149,15 @@ export class MixtureOfExperts extends Module implements FeedForward {
     const { device, dtype } = x;
     const { stream } = device;
     const hiddenSize = this.router.shape[1]!;
-    const intermediateSize = this.down.shape[2]!;
+    const intermediateSize = this.down.shape.at(-1)!;
     const slots = tokens * chosen;
     const vector = [hiddenSize, intermediateSize].every((size) => (size * dtype.bytes) % 16 === 0);
     const short = floatVariant("MixtureOfExperts", dtype).dtype;
-    const plan = planExperts({ tokens, chosen, experts, dtype: short, vector }, expertsMachine(device));
+    const gateUp = { n: intermediateSize, k: hiddenSize, gate: activation, dtype } as const;
+    const down = { n: hiddenSize, k: intermediateSize, dtype } as const;
+    const quantized = this.#quantized(device, gateUp, down);
+    const shape = { tokens, chosen, experts, dtype: short, vector, ...(quantized && { quantized }) };
+    const plan = planExperts(shape, expertsMachine(device));
     const empty = (shape: number[], type: DType | "float32" | "int32") => Tensor.empty(shape, { dtype: type, device });
 
     const logits = empty([tokens, experts], "float32");
@@ -188,26 +199,15 @@ export class MixtureOfExperts extends Module implements FeedForward {
       dtype,
     } satisfies Partial<GroupedProductArgs>;
     const hidden = empty([slots, intermediateSize], dtype);
-    groupedProduct(stream, {
-      ...common,
-      out: hidden.ptr,
-      a: x.ptr,
-      b: this.gateUp.ptr,
-      n: intermediateSize,
-      k: hiddenSize,
-      share: chosen,
-      gate: activation,
-    });
+    multiply(stream, this.gateUp, { ...common, ...gateUp, out: hidden.ptr, a: x.ptr, share: chosen });
     // In float32, so that a token's k results are rounded once, when they have been added.
     const results = empty([slots, hiddenSize], "float32");
-    groupedProduct(stream, {
+    multiply(stream, this.down, {
       ...common,
+      ...down,
       out: results.ptr,
       outDtype: results.dtype,
       a: hidden.ptr,
-      b: this.down.ptr,
-      n: hiddenSize,
-      k: intermediateSize,
       share: 1,
       followsProduct: true,
     });
@@ -222,4 +222,33 @@ export class MixtureOfExperts extends Module implements FeedForward {
       dtype,
     });
   }
+  /** What planExperts wants to know of quantized weights. */
+  #quantized(
+    device: Device,
+    gateUp: Omit<QuantProductShape, "weight">,
+    down: Omit<QuantProductShape, "weight">,
+  ): "multiplied" | "dequantized" | undefined {
+    const products = [
+      [this.gateUp, gateUp],
+      [this.down, down],
+    ] as const;
+    const shapes = products.flatMap(([weight, shape]) =>
+      weight instanceof QuantizedWeight ? [{ ...shape, weight: weight.data }] : [],
+    );
+    if (shapes.length === 0) return undefined;
+    return shapes.every((shape) => multipliesQuantized(device, shape)) ? "multiplied" : "dequantized";
+  }
+}
+
+/** Whether a weight is that of E experts, [rows, cols] each. */
+function areExperts(weight: Tensor | QuantizedWeight, experts: number, rows: number, cols: number): boolean {
+  const isQuantized = weight instanceof QuantizedWeight;
+  if (isQuantized && !endsWithBlock(weight.data, rows * cols)) return false;
+  const shape = isQuantized ? [experts * rows, cols] : [experts, rows, cols];
+  return weight.shape.length === shape.length && shape.every((size, i) => size === weight.shape[i]);
+}
+
+function multiply(stream: Stream, weight: Tensor | QuantizedWeight, p: Omit<GroupedProductArgs, "b">): void {
+  if (weight instanceof QuantizedWeight) groupedQuantProduct(stream, { ...p, weight: weight.data });
+  else groupedProduct(stream, { ...p, b: weight.ptr });
 }

@@ -12,7 +12,7 @@ import { expandAbsmax } from "../kernels/nf4/nf4.ts";
 import { dequantizeWeight } from "../kernels/quant-matmul/quant-matmul.ts";
 import { QuantizedWeight } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
-import type { Upload } from "./upload-plan.ts";
+import { type Upload, UploadGroup } from "./upload-plan.ts";
 
 export type QuantizedStored = Extract<StoredWeight, { kind: "ggml" | "bnb4" }>;
 type GgmlStored = Extract<StoredWeight, { kind: "ggml" }>;
@@ -51,11 +51,11 @@ function endsWithBlock(weight: StoredWeight): boolean {
   return weight.kind !== "bnb4" || elementCount(weight.shape) % weight.blockSize === 0;
 }
 
-/** One quantized matrix from weights of one group. */
-export function quantizedMatrix(group: readonly QuantizedStored[], device: Device): Planned {
+/** One quantized matrix from weights of one group. `absmax`: nested ones are not kept. */
+export function quantizedMatrix(group: readonly QuantizedStored[], device: Device, absmax?: "float32 absmax"): Planned {
   return group[0]!.kind === "ggml"
     ? ggmlMatrix(group as readonly GgmlStored[], device)
-    : fourBitMatrix(group as readonly FourBitWeight[], device);
+    : fourBitMatrix(group as readonly FourBitWeight[], device, absmax === undefined);
 }
 
 /** Uploads after which the values of a quantized weight lie at `out`, rounded to `dtype`; its stored form is then freed. */
@@ -86,7 +86,7 @@ function ggmlMatrix(group: readonly GgmlStored[], device: Device): Planned {
  * Nested absmax stays nested where one weight has it, in the blocks that products read; in a stack, whose parts have codes
  * and offsets of their own, it becomes float32 on the way.
  */
-function fourBitMatrix(group: readonly FourBitWeight[], device: Device): Planned {
+function fourBitMatrix(group: readonly FourBitWeight[], device: Device, keepNested: boolean): Planned {
   for (const { name, packed, nested } of group) {
     if (!nested || nested.blockSize === nestedBlockSize) continue;
     throw new UnsupportedError(
@@ -103,7 +103,7 @@ function fourBitMatrix(group: readonly FourBitWeight[], device: Device): Planned
     packed,
   );
   const blocks = Math.ceil(elements / blockSize);
-  if (group.length === 1 && nested && blockSize === 64 && shape[1]! % 256 === 0) {
+  if (keepNested && group.length === 1 && nested && blockSize === 64 && shape[1]! % 256 === 0) {
     const absmax = Tensor.empty([blocks], { dtype: uint8, device });
     const own = {
       absmax: Tensor.empty(nested.absmax.shape, { dtype: float32, device }),
@@ -127,23 +127,22 @@ function fourBitMatrix(group: readonly FourBitWeight[], device: Device): Planned
   return { weight: QuantizedWeight.fourBit(shape, { type, packed, absmax, blockSize, valueDType }), uploads };
 }
 
-/** Uploads after which a weight's nested absmax lies at `out` as float32. */
+/** Uploads after which a weight's nested absmax lies at `out` as float32; what it is made of is in memory until then. */
 function expandInto(part: FourBitWeight, out: DevicePtr, device: Device): Upload[] {
-  const nested = part.nested!;
+  const { absmax, code, offset } = part.nested!;
   const count = part.absmax.byteLength;
-  const bytes = Tensor.empty([count], { dtype: uint8, device });
-  const absmax = Tensor.empty(nested.absmax.shape, { dtype: float32, device });
-  const code = Tensor.empty([256], { dtype: float32, device });
-  const uploads = [
-    ...placed([part.absmax], uint8, bytes),
-    ...placed([nested.absmax], float32, absmax),
-    ...placed([nested.code], float32, code),
-  ];
-  return whenQueued(uploads, () => {
-    const of = { absmax: absmax.ptr, code: code.ptr, offset: nested.offset };
-    expandAbsmax(device.stream, { out, bytes: bytes.ptr, nested: of, count });
-    for (const tensor of [bytes, absmax, code]) tensor.dispose();
-  });
+  const bytesAt = code.byteLength + absmax.byteLength;
+  const parts = new UploadGroup(
+    () => Tensor.empty([bytesAt + count], { dtype: uint8, device, tag: "nested absmax" }),
+    ({ ptr }) => {
+      const nested = { code: ptr, absmax: ptrAdd(ptr, code.byteLength), offset };
+      expandAbsmax(device.stream, { out, bytes: ptrAdd(ptr, bytesAt), nested, count });
+    },
+  );
+  parts.add(code, uint8, 0);
+  parts.add(absmax, uint8, code.byteLength);
+  parts.add(part.absmax, uint8, bytesAt);
+  return parts.uploads;
 }
 
 /** One behind the other in `target`, from element `first` on. */
@@ -169,7 +168,8 @@ function whenQueued(uploads: readonly Upload[], finish: () => void): Upload[] {
   }));
 }
 
-function matrixShape(group: readonly StoredWeight[]): [number, number] {
+/** The rows of all. */
+export function matrixShape(group: readonly StoredWeight[]): [number, number] {
   const rows = group.reduce((sum, part) => sum + part.shape[0]!, 0);
   return [rows, group[0]!.shape[1]!];
 }

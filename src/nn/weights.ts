@@ -30,6 +30,14 @@ export interface Weights {
    * to be quantized on the way, as an embedding or a head.
    */
   matrices(parts: readonly MatrixPart[], keep?: "keep"): (Tensor | QuantizedWeight)[];
+  /**
+   * The weights [N, K] of `shape` [E, N, K]'s experts, for grouped products: the parts one after the other. Quantized, a matrix of
+   * all rows, where all parts are stored in one type (or become it on the way); else a tensor of `shape`.
+   */
+  experts(
+    parts: readonly { readonly name: string; readonly shape: Shape }[],
+    shape: readonly [experts: number, n: number, k: number],
+  ): Tensor | QuantizedWeight;
 }
 
 /** The first dimension summed, the others as in the first part. */
@@ -79,6 +87,23 @@ export class RandomWeights implements Weights {
     using _ = values;
     return [QuantizedWeight.quantize(values, this.#quantize)];
   }
+
+  experts(
+    parts: readonly { readonly name: string }[],
+    shape: readonly [experts: number, n: number, k: number],
+  ): Tensor | QuantizedWeight {
+    const values = this.tensor(parts[0]!.name, shape);
+    const [e, n, k] = shape;
+    if (!this.#quantize || !expertsEndWithBlock(shape, this.#quantize.blockSize)) return values;
+    using _ = values;
+    using rows = values.view([e * n, k]);
+    return QuantizedWeight.quantize(rows, { ...this.#quantize, nested: false });
+  }
+}
+
+/** Whether an expert's weight is a whole number of blocks of 4-bit codes, so that the next one's begin behind it. */
+export function expertsEndWithBlock([, n, k]: readonly [number, number, number], blockSize = 64): boolean {
+  return (n * k) % blockSize === 0;
 }
 
 export function join(prefix: string, name: string): string {

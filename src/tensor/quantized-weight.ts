@@ -152,8 +152,11 @@ export class QuantizedWeight implements Disposable {
     return QuantizedWeight.fourBit(shape, { type, packed, absmax, blockSize, valueDType: dtype });
   }
 
-  /** Quantizes `x` [N, K], any float type, into this weight, which `reserve` made. */
-  fill(x: Tensor): void {
+  /**
+   * Quantizes `x` [n, K], any float type, into the rows from `firstRow` on of this weight, which `reserve` made; both begin with
+   * a block.
+   */
+  fill(x: Tensor, firstRow = 0): void {
     const [packed, absmax] = this.#tensors;
     const { data } = this;
     if (data.kind !== "code4" || data.nested) {
@@ -162,10 +165,17 @@ export class QuantizedWeight implements Disposable {
       );
     }
     checkQuantizable(x, data.blockSize);
-    if (x.shape[0] !== this.shape[0] || x.shape[1] !== this.shape[1]) {
-      throw new ShapeError(`QuantizedWeight.fill: expected ${formatShape(this.shape)}, got ${formatShape(x.shape)}`);
+    const [n, k] = this.shape;
+    const first = firstRow * k;
+    const fits = x.shape[1] === k && firstRow + x.shape[0]! <= n && first % data.blockSize === 0;
+    if (!fits || (firstRow + x.shape[0]! < n && x.size % data.blockSize !== 0)) {
+      throw new ShapeError(
+        `QuantizedWeight.fill: ${formatShape(x.shape)} from row ${firstRow} on is no part of ${formatShape(this.shape)} in whole blocks of ${data.blockSize}`,
+      );
     }
-    quantizeInto(x, packed!, absmax!, data.blockSize, this.type as FourBitType);
+    using codes = packed!.slice(0, first / 2, Math.ceil((first + x.size) / 2));
+    using scales = absmax!.slice(0, first / data.blockSize, Math.ceil((first + x.size) / data.blockSize));
+    quantizeInto(x, codes, scales, data.blockSize, this.type as FourBitType);
   }
 
   /** What it takes of device memory. */

@@ -2,6 +2,7 @@ import { describe, expect, test } from "vitest";
 import { bfloat16, type DType, float16, float32 } from "../../src/base/dtype.ts";
 import { ShapeError } from "../../src/base/errors.ts";
 import { MixtureOfExperts } from "../../src/nn/moe.ts";
+import { QuantizedWeight } from "../../src/tensor/quantized-weight.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { tidy } from "../../src/tensor/tidy.ts";
 import { groupedProduct, route } from "../reference/experts.ts";
@@ -19,6 +20,8 @@ interface Size {
 describeGpu("MixtureOfExperts", (device) => {
   const randn = (shape: number[], dtype: DType, seed: number) => Tensor.randn(shape, { dtype, device, seed });
   const numbers = (t: Tensor) => Float64Array.from(t.toArray(), Number);
+  const valuesOf = (weight: Tensor | QuantizedWeight) =>
+    numbers(weight instanceof QuantizedWeight ? weight.dequantize() : weight);
 
   /** Router weights large enough that choices are clear, whatever the rounding. */
   const layer = ({ experts, chosen, c, f, normalize = true }: Size, dtype: DType) =>
@@ -33,14 +36,14 @@ describeGpu("MixtureOfExperts", (device) => {
   function reference(mixture: MixtureOfExperts, x: Tensor): Float64Array {
     const { chosen, normalize } = mixture.config;
     const [experts, c] = mixture.router.shape as [number, number];
-    const f = mixture.down.shape[2]!;
+    const f = mixture.down.shape.at(-1)!;
     const xs = numbers(x);
     const ones = new Int32Array(xs.length / c);
     const logits = groupedProduct(xs, numbers(mixture.router), ones, { n: experts, k: c, share: 1 });
     const { ids, weights } = route(logits, experts, chosen, normalize);
-    const hidden = groupedProduct(xs, numbers(mixture.gateUp), ids, { n: f, k: c, share: chosen, gate: "silu" });
+    const hidden = groupedProduct(xs, valuesOf(mixture.gateUp), ids, { n: f, k: c, share: chosen, gate: "silu" });
     const rounded = numbers(Tensor.from(hidden, { dtype: x.dtype, device }));
-    const results = groupedProduct(rounded, numbers(mixture.down), ids, { n: c, k: f, share: 1 });
+    const results = groupedProduct(rounded, valuesOf(mixture.down), ids, { n: c, k: f, share: 1 });
     return xs.map((_, i) => {
       const t = Math.floor(i / c);
       let sum = 0;
@@ -92,6 +95,65 @@ describeGpu("MixtureOfExperts", (device) => {
     });
   });
 
+  describe("with experts in 4-bit codes", () => {
+    /** Both weights quantized, or one; blocks of 64 end with every expert. */
+    const quantized = (size: Size, dtype: DType, which: readonly ("gateUp" | "down")[] = ["gateUp", "down"]) => {
+      const { router, gateUp, down, config } = layer(size, dtype);
+      const quantize = (name: "gateUp" | "down", weight: Tensor | QuantizedWeight) =>
+        weight instanceof Tensor && which.includes(name)
+          ? QuantizedWeight.quantize(weight.view([-1, weight.shape.at(-1)!]))
+          : weight;
+      return new MixtureOfExperts(router, quantize("gateUp", gateUp), quantize("down", down), config);
+    };
+
+    // With few rows an expert, products read the codes; with many, they are dequantized first.
+    const quantizedSizes: Size[] = [
+      { tokens: 1, experts: 8, chosen: 2, c: 64, f: 40 },
+      { tokens: 5, experts: 16, chosen: 4, c: 256, f: 512, normalize: false },
+      { tokens: 100, experts: 3, chosen: 2, c: 64, f: 32 },
+    ];
+    describe.each([float32, float16, bfloat16].map((dtype) => [dtype.name, dtype] as const))("in %s", (_, dtype) => {
+      test.each(quantizedSizes)("$tokens tokens, $chosen of $experts, C $c, F $f", (size) => {
+        for (const which of [["gateUp", "down"], ["down"], ["gateUp"]] as const) {
+          tidy(() => {
+            const mixture = quantized(size, dtype, which);
+            const x = randn([size.tokens, size.c], dtype, 4);
+            // Beside the rounding of results: levels, or dequantized values, are rounded to 16 bits, in two products in a row.
+            const tolerance = roundingTolerance(dtype, 3) + roundingTolerance(float32, 8);
+            expect(relativeL2(numbers(mixture.forward(x)), reference(mixture, x))).toBeLessThan(tolerance);
+          });
+        }
+      });
+    });
+
+    test("a token's bits depend neither on the batch nor on its place", () => {
+      tidy(() => {
+        const mixture = quantized({ tokens: 64, experts: 32, chosen: 4, c: 256, f: 256 }, float16);
+        const x = randn([64, 256], float16, 6);
+        const all = mixture.forward(x);
+        for (const [first, last] of [
+          [0, 1],
+          [5, 12],
+          [20, 41],
+        ] as const) {
+          const some = mixture.forward(x.slice(0, first, last));
+          expect(bits(some.toArray())).toEqual(bits(all.slice(0, first, last).contiguous().toArray()));
+        }
+      });
+    });
+
+    test("a step reads a quarter of the bytes; experts that share a block are refused", () => {
+      tidy(() => {
+        const size = { tokens: 1, experts: 8, chosen: 2, c: 64, f: 64 };
+        const [plain, small] = [layer(size, float16), quantized(size, float16)];
+        const router = plain.router.sizeBytes;
+        expect((small.bytesRead(1) - router) / (plain.bytesRead(1) - router)).toBeCloseTo(4.5 / 16, 2);
+        expect(small.parameterCount).toBe(plain.parameterCount);
+        expect(() => quantized({ ...size, c: 16, f: 6 }, float16)).toThrow(ShapeError);
+      });
+    });
+  });
+
   test("is captured in a graph, which routes anew on every replay", () => {
     const size = { tokens: 3, experts: 8, chosen: 2, c: 64, f: 32 };
     tidy(() => {
@@ -129,7 +191,7 @@ describeGpu("MixtureOfExperts", (device) => {
         new ShapeError("MixtureOfExperts: a token cannot go to 5 of 4 experts; choose from 1 to 4"),
       );
       expect(() => new MixtureOfExperts(router, down, gateUp, config)).toThrow(
-        "router, gateUp and down must be [E, C], [E, 2F, C] and [E, C, F], got [4, 16], [4, 16, 8], [4, 16, 16]",
+        "router, gateUp and down must be [E, C], [E, 2F, C] and [E, C, F] (quantized: [E · 2F, C] and [E · C, F]), got [4, 16], [4, 16, 8], [4, 16, 16]",
       );
     });
   });

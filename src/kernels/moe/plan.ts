@@ -17,6 +17,8 @@ export interface ExpertsShape {
   readonly dtype: "f32" | "f16" | "bf16";
   /** Every row of the input, of the intermediate and of the weights starts on 16 bytes. */
   readonly vector: boolean;
+  /** Of quantized weights: whether all can be multiplied as they are stored, with few rows. Default: none is quantized. */
+  readonly quantized?: "multiplied" | "dequantized";
 }
 
 export interface ExpertsMachine {
@@ -49,12 +51,16 @@ const fewRows = { gemv: 8, gemv_mma: 16 } as const;
 export function planExperts(s: ExpertsShape, on: ExpertsMachine): GroupedPlan {
   const average = (s.tokens * s.chosen) / s.experts;
   const tensorCores = s.dtype !== "f32" && s.vector && on.capability >= 80;
+  const few = average <= fewRows[tensorCores ? "gemv_mma" : "gemv"];
+  // Weights in blocks have kernels for up to 8 rows; what must be dequantized first is a product of many rows, however few.
+  if (s.quantized === "multiplied" && few) return tensorCores ? gemvMma("8") : gemv(s.tokens === 1 ? "1" : "8");
+  if (s.quantized && few) return tensorCores ? mma("t64x64") : simt("t32");
   if (tensorCores) {
-    if (average <= fewRows.gemv_mma) return gemvMma(s.tokens <= 8 ? "8" : "16");
+    if (few) return gemvMma(s.tokens <= 8 ? "8" : "16");
     const large = average > 64 && mmaSharedBytes("t128x128") <= on.sharedBytes;
     return mma(large ? "t128x128" : "t64x64");
   }
-  if (average <= fewRows.gemv) return gemv(s.tokens === 1 ? "1" : "8");
+  if (few) return gemv(s.tokens === 1 ? "1" : "8");
   return simt(average > 64 ? "t128" : average > 32 ? "t64" : "t32");
 }
 

@@ -8,9 +8,13 @@
 // on M: a row's result has the same bits in every batch of up to 8.
 // VALUES_F16 and VALUES_BF16, which f32 and f16 products of 4-bit codes know, round each value as it is decoded.
 // Needs K a multiple of 4 (and of the format's block).
+//
+// With `table` (../moe/groups.cuh) W is the weights of experts [E, N, K], gated [E, 2N, K], and row y of the grid multiplies the
+// rows of group y with their expert's: row `slot` of D by row slot / share of x. A group's rows are this kernel's M.
 #include "quant.cuh"
 #include "../common/launch.cuh"
 #include "../common/reduce.cuh"
+#include "../moe/groups.cuh"
 
 constexpr int M = 8;
 constexpr int WARPS = 4;
@@ -28,7 +32,8 @@ __device__ __forceinline__ float rounded(const Problem& p, float value) {
   return p.has(VALUES_BF16) ? to_float(from_float<bf16>(value)) : to_float(from_float<f16>(value));
 }
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAMETERS) {
+extern "C" __global__ void __launch_bounds__(32 * WARPS)
+    KERNEL_NAME(QUANT_PARAMETERS, const i32* order, const i32* table, int share) {
   QUANT_PROBLEM
   __shared__ float levels[16];
   if constexpr (CODE4) {
@@ -40,14 +45,26 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAM
   const Absmax scales = CODE4_ABSMAX;
   const int lane = threadIdx.x % 32, column = blockIdx.x * WARPS + threadIdx.x / 32;
   if (column >= p.n) return;
+  const int halves = p.has(GATED) ? 2 : 1;
+  i64 firstRow = column;
+  if (table) {
+    if (int(blockIdx.y) >= group_count(table)) return;
+    const Group group = load_group(table, blockIdx.y);
+    p.order = order + group.first;
+    p.share = share;
+    p.m = group.rows;
+    firstRow += i64(group.expert) * halves * p.n;
+  }
+  int rowOfX[M];
+#pragma unroll
+  for (int m = 0; m < M; m++) rowOfX[m] = p.row_in_a(m);
   const int c = lane / 8, t = lane / 2 % 4, i0 = lane % 2 * 2;
   const i64 rowBytes = CODE4 ? i64(p.k) / 2 : i64(p.k) / Format::VALUES * Format::BYTES;
   const bool vector = p.has(VECTOR_A);
 
-  float total[2][M] = {};
-  const int halves = p.has(GATED) ? 2 : 1;
+  float gate = 0.0f, up = 0.0f; // lane m: the sums of row m
   for (int h = 0; h < halves; h++) {
-    const i64 row = column + i64(h) * p.n;
+    const i64 row = firstRow + i64(h) * p.n;
     float sum[M] = {};
     for (int span = 0; SPAN * span < p.k; span++) {
       const u8* data = weight + row * rowBytes + i64(span) * span_bytes<Format>;
@@ -73,7 +90,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAM
 #pragma unroll
         for (int m = 0; m < M; m++) {
           if (m >= p.m) break;
-          const Vec<float, 4> x = load_four(p.a + m * p.lda + k, vector);
+          const Vec<float, 4> x = load_four(p.a + rowOfX[m] * p.lda + k, vector);
           float product = 0.0f, plain = 0.0f;
 #pragma unroll
           for (int j = 0; j < 4; j++) {
@@ -88,14 +105,10 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) KERNEL_NAME(QUANT_PARAM
 #pragma unroll
     for (int m = 0; m < M; m++) {
       const float whole = warp_sum(sum[m]);
-      if (h == 0) total[0][m] = whole;
-      else total[1][m] = whole;
+      if (lane == m) (h == 0 ? gate : up) = whole;
     }
   }
-#pragma unroll
-  for (int m = 0; m < M; m++) {
-    if (lane != m || m >= p.m) continue;
-    if (halves == 2) p.finish_gated(m, column, total[0][m], total[1][m]);
-    else p.finish(m, column, total[0][m]);
-  }
+  if (lane >= min(M, p.m)) return;
+  if (halves == 2) p.finish_gated(lane, column, gate, up);
+  else p.finish(lane, column, gate);
 }

@@ -2,6 +2,7 @@ import { bfloat16, float32 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
 import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
 import { type DevicePtr, nullPtr } from "../../driver/api.ts";
+import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { cast } from "../copy/copy.ts";
 import { floatVariant } from "../float-variant.ts";
@@ -25,7 +26,7 @@ export type { QuantData, QuantMatmulParams } from "./params.ts";
  */
 export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
   if (p.m === 0 || p.n === 0) return;
-  const shape = shapeOf(p);
+  const shape = quantShapeOf(p);
   const choice = choose(stream, p, shape);
   switch (choice.kernel) {
     case "mma":
@@ -42,10 +43,11 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
 
 /** The kernel that `quantMatmul` would use, for reports and benchmarks. */
 export function quantChoice(stream: Stream, p: QuantMatmulParams): QuantChoice {
-  return choose(stream, p, shapeOf(p));
+  return choose(stream, p, quantShapeOf(p));
 }
 
-function shapeOf(p: QuantMatmulParams): QuantShape {
+/** What the choice of a kernel depends on. */
+export function quantShapeOf(p: QuantMatmulParams): QuantShape {
   const { weight, m, n, k } = p;
   const rowBytes = (p.ldx ?? k) * p.dtype.bytes;
   return {
@@ -62,13 +64,15 @@ function shapeOf(p: QuantMatmulParams): QuantShape {
   };
 }
 
+/** What the choice wants to know of a device. */
+export function quantMachine(device: Device): QuantMachine {
+  const { multiprocessors, sharedPerBlockOptin } = device.attributes;
+  return { capability: targetNumber(deviceTargets(device)[0]!), sharedBytes: sharedPerBlockOptin, multiprocessors };
+}
+
 function choose(stream: Stream, p: QuantMatmulParams, shape: QuantShape): QuantChoice {
   const { device } = stream;
-  const machine: QuantMachine = {
-    capability: targetNumber(deviceTargets(device)[0]!),
-    sharedBytes: device.attributes.sharedPerBlockOptin,
-    multiprocessors: device.attributes.multiprocessors,
-  };
+  const machine = quantMachine(device);
   if (p.kernel === undefined) return chooseQuant(shape, machine);
   const reason = quantRefusal(p.kernel, shape, machine);
   if (reason === undefined) return choiceOf(p.kernel, shape, machine);
@@ -78,12 +82,13 @@ function choose(stream: Stream, p: QuantMatmulParams, shape: QuantShape): QuantC
 }
 
 /** Bytes of W as stored. */
-function weightBytes({ weight, n, k, gate }: QuantMatmulParams): number {
-  const elements = (gate ? 2 * n : n) * k;
+function weightBytes({ weight, n, k, gate }: QuantMatmulParams, experts: number): number {
+  const elements = experts * (gate ? 2 * n : n) * k;
   return weight.kind === "code4" ? Math.ceil(elements / 2) : ggmlBytes(ggmlType(weight.type), elements);
 }
 
-function argumentsOf(p: QuantMatmulParams) {
+/** The arguments behind QUANT_PARAMETERS; with `experts`, W is that many weights one after the other. */
+export function quantArguments(p: QuantMatmulParams, experts = 1) {
   const { weight, n, k } = p;
   const f = matmulFlags;
   const outDtype = p.outDtype ?? p.dtype;
@@ -103,13 +108,13 @@ function argumentsOf(p: QuantMatmulParams) {
     k,
     flags:
       (outDtype === float32 ? f.outFloat : 0) |
-      (shapeOf(p).vectorX ? f.vectorA : 0) |
+      (quantShapeOf(p).vectorX ? f.vectorA : 0) |
       (p.gate === "silu" ? f.gateSilu : p.gate === "gelu" ? f.gateGelu : 0) |
       (first ? (first === bfloat16 ? quantFlags.valuesBf16 : quantFlags.valuesF16) : 0),
     lda: BigInt(p.ldx ?? k),
     ldd: BigInt(ldd),
     ldr: BigInt(p.ldResidual ?? ldd),
-    weightBytes: BigInt(weightBytes(p)),
+    weightBytes: BigInt(weightBytes(p, experts)),
     levelScale: (p.dtype.short === "bf16" ? scales?.bf16 : scales?.f16) ?? 1,
   };
 }
@@ -125,7 +130,7 @@ const noCodes = {
 } as const;
 
 function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "mma" }): void {
-  const { format, rounded, dtype: float } = shapeOf(p);
+  const { format, rounded, dtype: float } = quantShapeOf(p);
   const { warps, slices, rows, sharedBytes, xRow } = choice;
   const dtype = float === "bf16" ? "bf16" : "f16";
   const tiles = Math.ceil((p.gate ? 2 * p.n : p.n) / mmaTile);
@@ -134,17 +139,20 @@ function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & {
     block: 32 * warps,
     sharedBytes,
   };
-  const args = { ...argumentsOf(p), slices, xBytes: xRow };
+  const args = { ...quantArguments(p), slices, xBytes: xRow };
   const options = { overlap: p.overlap === true };
   if (format === "code4") {
     launch(stream, code4MmaKernel, { format: rounded ? "code4_rounded" : format, dtype, rows }, shape, args, options);
   } else launch(stream, ggmlMmaKernel, { format, dtype, rows }, shape, args, options);
 }
 
+/** W is one weight, and its rows of x lie one after the other. */
+const ungrouped = { order: nullPtr, table: nullPtr, share: 1 } as const;
+
 function launchGemv(stream: Stream, p: QuantMatmulParams): void {
-  const { format, dtype } = shapeOf(p);
+  const { format, dtype } = quantShapeOf(p);
   const shape = { grid: [Math.ceil(p.n / 4)], block: 128 } as const;
-  launch(stream, quantGemvKernel, { format, dtype }, shape, argumentsOf(p));
+  launch(stream, quantGemvKernel, { format, dtype }, shape, { ...quantArguments(p), ...ungrouped });
 }
 
 function dequantizeAndMultiply(stream: Stream, p: QuantMatmulParams): void {

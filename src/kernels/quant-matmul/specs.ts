@@ -53,7 +53,7 @@ export const ggmlMmaKernel = defineKernel({
 export const quantGemvKernel = defineKernel({
   family: "quant_gemv",
   source: "quant-matmul/quant-gemv.cu",
-  args,
+  args: { ...args, order: "ptr", table: "ptr", share: "i32" },
   axes: { format: quantFormats, dtype: floatDTypes },
   targets: ["sm_60"],
 });
