@@ -42,7 +42,7 @@ export const bench = defineBench({
   options: {
     model: { help: "a model that speaks its chat template", default: "demo" },
     weights: {
-      help: "comma-separated: stored, q4_k_m (of demo), what `llcuda quantize --to` takes, or all",
+      help: "comma-separated: stored, load-nf4, load-fp4, q4_k_m (of demo), what `llcuda quantize --to` takes, or all",
       default: "stored",
     },
     dtypes: { help: "comma-separated", default: "float32,float16,bfloat16" },
@@ -63,11 +63,12 @@ export const bench = defineBench({
     const rows: Row[] = [];
     try {
       for (const weights of weightTypes(options.weights)) {
-        const path = await withWeights(options.model, weights, scratch, device.name);
+        const { path, quantization } = await withWeights(options.model, weights, scratch, device.name);
         for (const dtype of options.dtypes.split(",")) {
           using model = await LanguageModel.fromPretrained(path, {
             device,
             dtype,
+            quantization,
             adapter,
             merge: options.merge === "yes",
           });

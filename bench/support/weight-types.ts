@@ -15,17 +15,29 @@ export function weightTypes(list: string): readonly string[] {
   return list === "all" ? allTypes : list.split(",");
 }
 
+export interface WeightsSource {
+  readonly path: string;
+  /** What loading quantizes to. */
+  readonly quantization?: string;
+}
+
 /**
- * A path of `model` with its weights in a type: `stored` is the model itself, `q4_k_m` (of `demo` only) a file of the checkout, and what
- * `llcuda quantize` writes is written to `scratch`.
+ * `model` with its weights in a type: `stored` is the model itself, `q4_k_m` (of `demo` only) a file of the checkout; `load-nf4` and `load-fp4` are
+ * quantized while loading, from what the model computes in; other types `llcuda quantize` writes, to `scratch`.
  */
-export async function withWeights(model: string, type: string, scratch: string, device: string): Promise<string> {
-  if (type === "stored") return model;
+export async function withWeights(
+  model: string,
+  type: string,
+  scratch: string,
+  device: string,
+): Promise<WeightsSource> {
+  if (type === "stored") return { path: model };
+  if (type.startsWith("load-")) return { path: model, quantization: type.slice("load-".length) };
   if (type === "q4_k_m") {
-    if (model === "demo") return demoQ4KM;
+    if (model === "demo") return { path: demoQ4KM };
     throw new ArgumentError("--weights: q4_k_m is there for demo only; give such a file as --model");
   }
   const path = join(scratch, checkpointFormatOf(type) ? type : `${type}.gguf`);
   await quantizeModel(model, path, { to: type, device });
-  return path;
+  return { path };
 }

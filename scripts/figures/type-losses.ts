@@ -1,0 +1,112 @@
+import { fileURLToPath } from "node:url";
+import { float16, float32, uint8 } from "../../src/base/dtype.ts";
+import { ggmlType } from "../../src/base/ggml.ts";
+import type { Device } from "../../src/driver/device.ts";
+import { quantizeGgml } from "../../src/formats/gguf/quantize.ts";
+import { storedTypeName } from "../../src/formats/stored/stored-weights.ts";
+import { HostTensor } from "../../src/tensor/host-tensor.ts";
+import { QuantizedWeight, type QuantizeOptions } from "../../src/tensor/quantized-weight.ts";
+import { Tensor } from "../../src/tensor/tensor.ts";
+import { type Matrix, projections } from "./demo-weights.ts";
+
+/** gguf-py's file of the demonstration model: the K types are read and not written. */
+const kTypes = fileURLToPath(new URL("../../test/fixtures/demo-chat.Q4_K_M.gguf", import.meta.url));
+
+/** What a type loses, over all matrices that it was tried on. */
+export interface TypeLoss {
+  readonly type: string;
+  readonly bits: number;
+  /** ‖dequantized - original‖ / ‖original‖. */
+  readonly error: number;
+}
+
+export interface TypeLosses {
+  /** By block size, from 32 on: `NF4 / 32`. */
+  readonly nf4: readonly TypeLoss[];
+  /** Other 4-bit codes. */
+  readonly codes: readonly TypeLoss[];
+  /** GGML's types. */
+  readonly blocks: readonly TypeLoss[];
+}
+
+/** What each type loses of the demonstration model's projections. */
+export async function typeLosses(device: Device, originals: ReadonlyMap<string, Matrix>): Promise<TypeLosses> {
+  const all = [...originals.values()];
+  const fourBit = (type: string, bits: number, options: QuantizeOptions) =>
+    lossOf(type, bits, all, (matrix) => quantizeFourBit(matrix, device, options));
+  return {
+    nf4: [32, 64, 128, 256, 512, 1024, 2048, 4096].map((blockSize) =>
+      fourBit(`NF4 / ${blockSize}`, 4 + 32 / blockSize, { blockSize }),
+    ),
+    codes: [
+      fourBit("NF4 (dq)", 4 + 8 / 64 + 32 / (64 * 256), { nested: true }),
+      fourBit("FP4", 4 + 32 / 64, { type: "fp4" }),
+    ],
+    blocks: [
+      ...["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"].map((name) =>
+        lossOf(name, bitsOf(name), all, (matrix) => quantizeBlocks(matrix, device, name)),
+      ),
+      ...(await lossesInFile(device, originals)),
+    ],
+  };
+}
+
+function bitsOf(ggml: string): number {
+  const { blockElements, blockBytes } = ggmlType(ggml);
+  return (8 * blockBytes) / blockElements;
+}
+
+/** Of each type in a file, over the matrices that have it there. */
+async function lossesInFile(device: Device, originals: ReadonlyMap<string, Matrix>): Promise<TypeLoss[]> {
+  const losses = new Map<string, Loss>();
+  for (const [name, { stored, values }] of await projections(kTypes, device)) {
+    const type = storedTypeName(stored);
+    const loss = losses.get(type) ?? new Loss();
+    losses.set(type, loss);
+    loss.add(originals.get(name)!.values, values);
+  }
+  return Array.from(losses, ([type, loss]) => ({ type, bits: bitsOf(type), error: loss.relativeL2 }));
+}
+
+function lossOf(
+  type: string,
+  bits: number,
+  matrices: Iterable<Matrix>,
+  quantize: (matrix: Matrix) => QuantizedWeight,
+): TypeLoss {
+  const loss = new Loss();
+  for (const matrix of matrices) {
+    using weight = quantize(matrix);
+    using values = weight.dequantize();
+    loss.add(matrix.values, values.toArray() as Float32Array);
+  }
+  return { type, bits, error: loss.relativeL2 };
+}
+
+/** From the float16 that the checkpoint has, as bitsandbytes quantizes. */
+function quantizeFourBit({ shape, values }: Matrix, device: Device, options: QuantizeOptions): QuantizedWeight {
+  using x = Tensor.from(new HostTensor(values, shape, float32), { device });
+  using half = x.to(float16);
+  return QuantizedWeight.quantize(half, options);
+}
+
+function quantizeBlocks({ shape, values }: Matrix, device: Device, name: string): QuantizedWeight {
+  const type = ggmlType(name);
+  return QuantizedWeight.ggml(shape, type, Tensor.from(quantizeGgml(type, values), { dtype: uint8, device }));
+}
+
+class Loss {
+  #squaredError = 0;
+  #squared = 0;
+
+  add(original: Float32Array, values: Float32Array): void {
+    for (const [i, x] of original.entries()) {
+      this.#squaredError += (values[i]! - x) ** 2;
+      this.#squared += x ** 2;
+    }
+  }
+
+  get relativeL2(): number {
+    return Math.sqrt(this.#squaredError / this.#squared);
+  }
+}
