@@ -57,23 +57,9 @@ export class Linear extends Projection {
     return this.weight.dtype;
   }
 
-  multiply(rows: Tensor, { out, outDType, stride, residual, gate }: ProductTarget): void {
-    const [n, k] = this.weight.shape as [number, number];
-    matmul(rows.device.stream, {
-      out,
-      a: rows.ptr,
-      b: this.weight.ptr,
-      m: rows.size / Math.max(1, k),
-      n: gate ? n / 2 : n,
-      k,
-      dtype: rows.dtype,
-      outDtype: outDType ?? rows.dtype,
-      transposeB: true,
-      ldd: stride,
-      overlap: this.fixed,
-      ...(this.bias ? { bias: this.bias.ptr } : {}),
-      ...(residual ? { residual: out } : {}),
-      ...(gate ? { gate } : {}),
-    });
+  multiply(rows: Tensor, target: ProductTarget): void {
+    const product = this.productOf(rows, target, this.bias);
+    const b = this.weight.ptr;
+    matmul(rows.device.stream, { ...product, a: rows.ptr, b, transposeB: true, overlap: this.fixed });
   }
 }

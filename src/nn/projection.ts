@@ -67,6 +67,27 @@ export abstract class Projection extends Module {
     return adapters.gate(x, halves, activation);
   }
 
+  /** What every product takes of its input, its target and the layer's bias. */
+  protected productOf(
+    rows: Tensor,
+    { out, outDType, stride, residual, gate }: ProductTarget,
+    bias: Tensor | undefined,
+  ) {
+    const [n, k] = [this.outFeatures, this.inFeatures];
+    return {
+      out,
+      m: rows.size / Math.max(1, k),
+      n: gate ? n / 2 : n,
+      k,
+      dtype: rows.dtype,
+      outDtype: outDType ?? rows.dtype,
+      ldd: stride,
+      ...(bias && { bias: bias.ptr }),
+      ...(residual && { residual: out }),
+      ...(gate && { gate }),
+    };
+  }
+
   #product(x: Tensor, n: number, epilogue: Epilogue): Tensor {
     const { residual, gate, outDType } = epilogue;
     const k = this.inFeatures;

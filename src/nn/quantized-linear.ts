@@ -34,22 +34,8 @@ export class QuantizedLinear extends Projection {
     return this.weight.shape[0];
   }
 
-  multiply(rows: Tensor, { out, outDType, stride, residual, gate }: ProductTarget): void {
-    const [n, k] = this.weight.shape;
-    quantMatmul(rows.device.stream, {
-      out,
-      x: rows.ptr,
-      weight: this.weight.data,
-      m: rows.size / Math.max(1, k),
-      n: gate ? n / 2 : n,
-      k,
-      dtype: rows.dtype,
-      outDtype: outDType ?? rows.dtype,
-      ldd: stride,
-      overlap: true,
-      ...(this.bias ? { bias: this.bias.ptr } : {}),
-      ...(residual ? { residual: out } : {}),
-      ...(gate ? { gate } : {}),
-    });
+  multiply(rows: Tensor, target: ProductTarget): void {
+    const product = this.productOf(rows, target, this.bias);
+    quantMatmul(rows.device.stream, { ...product, x: rows.ptr, weight: this.weight.data, overlap: true });
   }
 }

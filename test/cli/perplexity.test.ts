@@ -39,7 +39,7 @@ describe("llcuda perplexity", () => {
     for (const [args, words] of [
       [["demo", "--text", empty], /a text of at least 2 tokens, got \d/],
       [["demo", "--text", binary], /binary: it is not UTF-8/],
-      [["demo", "--text", join(scratch, "no.txt")], /no.txt: it cannot be read/],
+      [["demo", "--text", join(scratch, "no.txt")], /no.txt: there is no such file/],
       [["demo", "--window", "1025"], /window must be a whole number from 2 to 1024.* got 1025/],
       [["demo", "--window", "64", "--stride", "64"], /stride must be a whole number from 1 to 63.* got 64/],
       [["demo", "--max-tokens", "1"], /maxTokens must be a whole number of at least 2, got 1/],

@@ -56,7 +56,7 @@ describe("llcuda verify with two models", () => {
     for (const [args, words] of [
       [[llama, join(scratch, "nothing")], /nothing: there is no such directory/],
       [[llama, other160], /vocabulary has 160 tokens/],
-      [[llama, llama, "--text", join(scratch, "no.txt")], /no.txt: it cannot be read/],
+      [[llama, llama, "--text", join(scratch, "no.txt")], /no.txt: there is no such file/],
       [["demo", "demo", "--text", binary], /not UTF-8/],
       [[llama, llama, "--max-kl", "-1"], /--max-kl must be a number of at least 0/],
       [[llama, llama, "--max-tokens", "0"], /maxTokens must be a positive integer/],

@@ -8,7 +8,7 @@ import { ggmlType } from "../../src/base/ggml.ts";
 import { inspect } from "../../src/cli/inspect/inspect.ts";
 import { parseGguf } from "../../src/formats/gguf/header.ts";
 import { ggufTokenizerFiles } from "../../src/formats/gguf/tokenizer.ts";
-import type { GgufValue } from "../../src/formats/gguf/values.ts";
+import { text } from "../../src/formats/gguf/values.ts";
 import { type GgufTensorToWrite, writeGguf } from "../../src/formats/gguf/write.ts";
 import { parseJsonObject } from "../../src/formats/json.ts";
 import { findModelFiles } from "../../src/formats/model-files/model-files.ts";
@@ -28,8 +28,6 @@ beforeAll(() => {
   scratch = mkdtempSync(join(tmpdir(), "llcuda-fuzz-quantized-"));
 });
 afterAll(() => rmSync(scratch, { recursive: true, force: true }));
-
-const text = (value: string): GgufValue => ({ type: "string", value });
 
 /** A small whole model: everything that a reader looks at, in few bytes, so that faults hit it. */
 function smallModel(kind: "gpt2" | "llama"): Buffer {

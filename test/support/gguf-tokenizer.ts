@@ -1,6 +1,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import type { GgufValue } from "../../src/formats/gguf/values.ts";
+import { flag, type GgufValue, text, texts, uint32 } from "../../src/formats/gguf/values.ts";
 
 interface TokenizerJson {
   readonly model: {
@@ -11,11 +11,6 @@ interface TokenizerJson {
   };
   readonly added_tokens: readonly { readonly id: number; readonly content: string; readonly special: boolean }[];
 }
-
-const text = (value: string): GgufValue => ({ type: "string", value });
-const texts = (value: readonly string[]): GgufValue => ({ type: "array", of: "string", value });
-const id = (value: number): GgufValue => ({ type: "uint32", value });
-const flag = (value: boolean): GgufValue => ({ type: "bool", value });
 
 /**
  * The metadata that llama.cpp's converter makes of a HuggingFace tokenizer: byte-level ones with their merges, SentencePiece ones
@@ -53,7 +48,7 @@ export function tokenizerMetadata(directory: string, pre: string): Map<string, G
   const roles = { bos_token: "bos", eos_token: "eos", pad_token: "padding", unk_token: "unknown" };
   for (const [name, role] of Object.entries(roles)) {
     const at = config[name] === undefined ? -1 : tokens.indexOf(config[name]);
-    if (at >= 0) metadata.set(`tokenizer.ggml.${role}_token_id`, id(at));
+    if (at >= 0) metadata.set(`tokenizer.ggml.${role}_token_id`, uint32(at));
   }
   const post = JSON.stringify(read("tokenizer.json").post_processor);
   const hasBos = config.bos_token !== undefined;

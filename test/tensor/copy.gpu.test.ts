@@ -1,22 +1,17 @@
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { expect, test } from "vitest";
 import { bfloat16, bool, type DType, float16, float32, int32, int64, uint8 } from "../../src/base/dtype.ts";
 import { decodeElement, encodeElement } from "../../src/base/element.ts";
 import type { Shape } from "../../src/base/shape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { tidy } from "../../src/tensor/tidy.ts";
 import { describeGpu } from "../support/gpu.ts";
-import { element, layouts, numbers, operand, poisonCache, reference } from "./reference.ts";
+import { element, layouts, numbers, operand, reference, watchMemory } from "./reference.ts";
 
 const dtypes = [float32, float16, bfloat16, int32, int64, uint8, bool];
 const shapes: Shape[] = [[], [1], [0], [7], [3, 5], [129, 67], [2, 3, 4], [0, 3], [2, 1, 3, 2], [2, 1, 2, 1, 2, 3]];
 
 describeGpu("copies and conversions", (device) => {
-  let live = 0;
-  beforeEach(() => {
-    live = device.memory.statistics().liveBuffers;
-    poisonCache(device);
-  });
-  afterEach(() => expect(device.memory.statistics().liveBuffers).toBe(live));
+  watchMemory(device);
 
   test.each(dtypes.map((dtype) => [dtype.name, dtype] as const))(
     "contiguous and clone keep every bit, %s",

@@ -1,11 +1,11 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { bfloat16, bool, type DType, float16, float32, int32, int64, uint8 } from "../../src/base/dtype.ts";
 import { broadcastShapes, type Shape } from "../../src/base/shape.ts";
 import type { UnaryOp } from "../../src/tensor/ops/elementwise.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { tidy } from "../../src/tensor/tidy.ts";
 import { describeGpu, relativeL2, roundingTolerance } from "../support/gpu.ts";
-import { element, erf, type LayoutName, layouts, numbers, operand, poisonCache, reference } from "./reference.ts";
+import { element, erf, type LayoutName, layouts, numbers, operand, reference, watchMemory } from "./reference.ts";
 
 const floats = [float32, float16, bfloat16];
 const shapes: Shape[] = [
@@ -72,12 +72,7 @@ const unaryOps: Partial<Record<UnaryOp, (x: number) => number>> = {
 };
 
 describeGpu("elementwise operations", (device) => {
-  let live = 0;
-  beforeEach(() => {
-    live = device.memory.statistics().liveBuffers;
-    poisonCache(device);
-  });
-  afterEach(() => expect(device.memory.statistics().liveBuffers).toBe(live));
+  watchMemory(device);
 
   function checkBinary(op: BinaryName, dtype: DType, a: Shape, b: Shape, la: LayoutName, lb: LayoutName): void {
     tidy(() => {

@@ -1,10 +1,10 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { bfloat16, float16, float32, int32, int64 } from "../../src/base/dtype.ts";
 import type { Shape } from "../../src/base/shape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { tidy } from "../../src/tensor/tidy.ts";
 import { describeGpu, relativeL2, roundingTolerance } from "../support/gpu.ts";
-import { element, layouts, numbers, operand, poisonCache, type Reference, reference } from "./reference.ts";
+import { element, layouts, numbers, operand, type Reference, reference, watchMemory } from "./reference.ts";
 
 const floats = [float32, float16, bfloat16].map((dtype) => [dtype.name, dtype] as const);
 const along: [Shape, number][] = [
@@ -43,12 +43,7 @@ const first = (values: ArrayLike<number>) => {
 };
 
 describeGpu("softmax, top-k, argmax, norm and embedding", (device) => {
-  let live = 0;
-  beforeEach(() => {
-    live = device.memory.statistics().liveBuffers;
-    poisonCache(device);
-  });
-  afterEach(() => expect(device.memory.statistics().liveBuffers).toBe(live));
+  watchMemory(device);
 
   describe.each(floats)("%s", (_, dtype) => {
     test.each(along)("softmax of %j along %i", (shape, dim) => {

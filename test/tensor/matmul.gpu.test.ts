@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { bfloat16, type DType, float16, float32 } from "../../src/base/dtype.ts";
 import { broadcastShapes, type Shape } from "../../src/base/shape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
@@ -10,9 +10,9 @@ import {
   layouts,
   numbers,
   operand,
-  poisonCache,
   type Reference,
   reference,
+  watchMemory,
 } from "./reference.ts";
 
 const cases: [Shape, Shape][] = [
@@ -104,12 +104,7 @@ function product(a: Reference, b: Reference): Reference {
 }
 
 describeGpu("matmul", (device) => {
-  let live = 0;
-  beforeEach(() => {
-    live = device.memory.statistics().liveBuffers;
-    poisonCache(device);
-  });
-  afterEach(() => expect(device.memory.statistics().liveBuffers).toBe(live));
+  watchMemory(device);
 
   function check(dtype: DType, a: Shape, b: Shape, la: LayoutName, lb: LayoutName): void {
     tidy(() => {

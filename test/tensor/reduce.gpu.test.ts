@@ -1,10 +1,10 @@
-import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { describe, expect, test } from "vitest";
 import { bfloat16, bool, float16, float32, int32, int64, uint8 } from "../../src/base/dtype.ts";
 import type { Shape } from "../../src/base/shape.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import { tidy } from "../../src/tensor/tidy.ts";
 import { describeGpu, relativeL2, roundingTolerance } from "../support/gpu.ts";
-import { indices, layouts, numbers, operand, poisonCache, type Reference } from "./reference.ts";
+import { indices, layouts, numbers, operand, type Reference, watchMemory } from "./reference.ts";
 
 const ops = {
   sum: (v: number[]) => v.reduce((a, b) => a + b, 0),
@@ -56,12 +56,7 @@ function groups(x: Reference, dims: number[] | undefined): number[][] {
 }
 
 describeGpu("reductions", (device) => {
-  let live = 0;
-  beforeEach(() => {
-    live = device.memory.statistics().liveBuffers;
-    poisonCache(device);
-  });
-  afterEach(() => expect(device.memory.statistics().liveBuffers).toBe(live));
+  watchMemory(device);
 
   describe.each([float32, float16, bfloat16].map((dtype) => [dtype.name, dtype] as const))("%s", (_, dtype) => {
     test.each(cases)("%j over %j", (shape, dims) => {

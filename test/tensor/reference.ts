@@ -1,3 +1,4 @@
+import { afterEach, beforeEach, expect } from "vitest";
 import type { DType } from "../../src/base/dtype.ts";
 import { decodeArray } from "../../src/base/element.ts";
 import { elementCount, type Shape } from "../../src/base/shape.ts";
@@ -79,8 +80,18 @@ export function operand(
   return make(shape, (base) => base.alias(base));
 }
 
+/** Around each test of a suite: unwritten elements show as NaN, and no buffer is left over. */
+export function watchMemory(device: Device): void {
+  let live = 0;
+  beforeEach(() => {
+    live = device.memory.statistics().liveBuffers;
+    poisonCache(device);
+  });
+  afterEach(() => expect(device.memory.statistics().liveBuffers).toBe(live));
+}
+
 /** Fills memory that the pool hands out next with NaN bits, so that an element that is not written shows. */
-export function poisonCache(device: Device): void {
+function poisonCache(device: Device): void {
   const sizes = [512, 512, 1024, 4096, 65536, 1 << 20, 1 << 20, 4 << 20, 8 << 20, 30 << 20];
   const buffers = sizes.map((bytes) => device.allocate(bytes));
   for (const buffer of buffers) {

@@ -1,15 +1,9 @@
 import { Command } from "commander";
-import { interruptible } from "../errors.ts";
+import { type ExportFlags, size, writeModel } from "../export.ts";
 import { addSoftwareDevices, examples } from "../options.ts";
-import { ProgressBar } from "../terminal.ts";
-import { describeExport, size } from "./quantize.ts";
 
-interface Flags {
+interface Flags extends ExportFlags {
   readonly to?: string;
-  readonly device?: string;
-  readonly force?: boolean;
-  readonly maxShardSize?: number;
-  readonly json?: boolean;
 }
 
 export function mergeCommand(): Command {
@@ -27,22 +21,7 @@ export function mergeCommand(): Command {
     .action(run);
 }
 
-async function run(base: string, adapter: string, destination: string, flags: Flags): Promise<void> {
+async function run(base: string, adapter: string, destination: string, { to, ...flags }: Flags): Promise<void> {
   const [{ mergeModel }] = await Promise.all([import("../../models/export/merge-model.ts"), addSoftwareDevices()]);
-  const bar = new ProgressBar("writing");
-  const summary = await interruptible(async (signal) => {
-    try {
-      return await mergeModel(base, adapter, destination, {
-        to: flags.to,
-        device: flags.device,
-        force: flags.force,
-        maxShardBytes: flags.maxShardSize,
-        signal,
-        onProgress: ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
-      });
-    } finally {
-      bar.end();
-    }
-  });
-  process.stdout.write(flags.json ? `${JSON.stringify(summary)}\n` : describeExport(summary));
+  await writeModel(flags, (options) => mergeModel(base, adapter, destination, { to, ...options }));
 }

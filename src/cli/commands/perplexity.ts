@@ -10,8 +10,8 @@ import {
   type ModelFlags,
   number,
 } from "../options.ts";
+import { readText } from "../read-file.ts";
 import { ProgressBar } from "../terminal.ts";
-import { readText } from "../text-file.ts";
 
 interface Flags extends ModelFlags {
   readonly text?: string;

@@ -1,16 +1,10 @@
-import { Command, InvalidArgumentError } from "commander";
-import type { ExportSummary } from "../../models/export/summary.ts";
-import { interruptible } from "../errors.ts";
+import { Command } from "commander";
+import { type ExportFlags, size, writeModel } from "../export.ts";
 import { addSoftwareDevices, examples } from "../options.ts";
-import { formatBytes, ProgressBar } from "../terminal.ts";
 
-interface Flags {
+interface Flags extends ExportFlags {
   readonly to: string;
-  readonly device?: string;
-  readonly force?: boolean;
-  readonly maxShardSize?: number;
   readonly pure?: boolean;
-  readonly json?: boolean;
 }
 
 export function quantizeCommand(): Command {
@@ -35,44 +29,10 @@ export function quantizeCommand(): Command {
     .action(run);
 }
 
-const units: Readonly<Record<string, number>> = { "": 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9 };
-
-/** Bytes of `2GB`. */
-export function size(text: string): number {
-  const [, digits, unit = ""] = /^(\d+(?:\.\d+)?)\s*([KMG]?B)?$/i.exec(text.trim()) ?? [];
-  const bytes = Number(digits) * units[unit.toUpperCase()]!;
-  if (bytes > 0) return bytes;
-  throw new InvalidArgumentError("it must be a size such as 500MB or 5GB");
-}
-
-async function run(source: string, destination: string, flags: Flags): Promise<void> {
+async function run(source: string, destination: string, { to, pure, ...flags }: Flags): Promise<void> {
   const [{ quantizeModel }] = await Promise.all([
     import("../../models/export/quantize-model.ts"),
     addSoftwareDevices(),
   ]);
-  const bar = new ProgressBar("writing");
-  const summary = await interruptible(async (signal) => {
-    try {
-      return await quantizeModel(source, destination, {
-        to: flags.to,
-        device: flags.device,
-        force: flags.force,
-        maxShardBytes: flags.maxShardSize,
-        pure: flags.pure,
-        signal,
-        onProgress: ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
-      });
-    } finally {
-      bar.end();
-    }
-  });
-  process.stdout.write(flags.json ? `${JSON.stringify(summary)}\n` : describeExport(summary));
-}
-
-export function describeExport({ path, tensors, sizeBytes, types }: ExportSummary): string {
-  const lines = types.map(
-    ({ type, weights, sizeBytes: size }) =>
-      `  ${type.padEnd(26)} ${String(weights).padStart(6)} weights  ${formatBytes(size).padStart(8)}`,
-  );
-  return [`${path}: ${tensors} weights, ${formatBytes(sizeBytes)}`, ...lines, ""].join("\n");
+  await writeModel(flags, (options) => quantizeModel(source, destination, { to, pure, ...options }));
 }

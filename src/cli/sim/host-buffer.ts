@@ -1,7 +1,8 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { ArgumentError, FileError } from "../../base/errors.ts";
 import { elementCount } from "../../base/shape.ts";
 import { readNpy, writeNpy } from "../../formats/npy.ts";
+import { readFile } from "../read-file.ts";
 import { type ElementType, elementType, formatElement, npyElementType } from "./element-types.ts";
 import type { KernelArgument } from "./kernel-arguments.ts";
 
@@ -63,23 +64,13 @@ function readBuffer(name: string, given: ElementType | undefined, path: string):
     return { name, type, shape, bytes: data };
   }
   const type = given ?? elementType("u8")!;
-  const bytes = readBytes(path);
+  const bytes = readFile(path);
   if (bytes.length === 0 || bytes.length % type.bytes !== 0) {
     throw new ArgumentError(
       `--arg ${name}=${type.name}@${path}: ${bytes.length} bytes are no whole number of elements`,
     );
   }
   return { name, type, shape: [bytes.length / type.bytes], bytes };
-}
-
-function readBytes(path: string): Uint8Array {
-  try {
-    return new Uint8Array(readFileSync(path));
-  } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
-    const problem = missing ? "there is no such file" : `the file cannot be read (${(cause as Error).message})`;
-    throw new FileError(path, `${path}: ${problem}`, { cause });
-  }
 }
 
 /** Writes a buffer as .npy where the name ends so, else its bytes alone. Throws FileError, ArgumentError. */

@@ -1,10 +1,10 @@
-import { readFileSync } from "node:fs";
 import { basename } from "node:path";
 import { brotliDecompressSync } from "node:zlib";
-import { ArgumentError, FileError, UnsupportedError } from "../../base/errors.ts";
+import { ArgumentError, UnsupportedError } from "../../base/errors.ts";
 import { simTargets } from "../../sim/device/targets.ts";
 import type { Entry, PtxModule } from "../../sim/ptx/ast.ts";
 import { parsePtx } from "../../sim/ptx/parser.ts";
+import { readFile } from "../read-file.ts";
 
 /** A PTX file and the kernel of it that is to run. */
 export interface KernelFile {
@@ -16,7 +16,7 @@ export interface KernelFile {
 
 /** Reads PTX text, or text compressed as this package ships it (.br). Without `entry`, the file must have one kernel. */
 export function readKernelFile(path: string, entry: string | undefined): KernelFile {
-  const text = readText(path);
+  const text = readPtx(path);
   const name = basename(path);
   const module = parsePtx(text, name);
   const names = module.entries.map((e) => e.name);
@@ -30,15 +30,10 @@ export function readKernelFile(path: string, entry: string | undefined): KernelF
   return { name, text, module, entry: found };
 }
 
-function readText(path: string): string {
-  try {
-    const bytes = readFileSync(path);
-    return Buffer.from(path.endsWith(".br") ? brotliDecompressSync(bytes) : bytes).toString("utf8");
-  } catch (cause) {
-    const missing = (cause as NodeJS.ErrnoException).code === "ENOENT";
-    const problem = missing ? "there is no such file" : `the file cannot be read (${(cause as Error).message})`;
-    throw new FileError(path, `${path}: ${problem}`, { cause });
-  }
+function readPtx(path: string): string {
+  return readFile(path, (bytes) =>
+    Buffer.from(path.endsWith(".br") ? brotliDecompressSync(bytes) : bytes).toString("utf8"),
+  );
 }
 
 /** The software device for a kernel: the one that is asked for, else the oldest that runs the PTX. Throws UnsupportedError, ArgumentError. */

@@ -2,7 +2,7 @@ import { ArgumentError } from "../../base/errors.ts";
 import type { Divergence } from "../../engine/divergence.ts";
 import { exitCodes, interruptible } from "../errors.ts";
 import { findFiles, loadModel, type ModelFlags } from "../options.ts";
-import { readText } from "../text-file.ts";
+import { readText } from "../read-file.ts";
 
 export interface CompareFlags extends ModelFlags {
   readonly text?: string;

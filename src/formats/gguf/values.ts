@@ -45,6 +45,12 @@ export type GgufValue =
   | { readonly type: "array"; readonly of: "bool"; readonly value: Uint8Array }
   | { readonly type: "array"; readonly of: GgufNumberTypeName; readonly value: GgufNumbers };
 
+export const text = (value: string): GgufValue => ({ type: "string", value });
+export const texts = (value: readonly string[]): GgufValue => ({ type: "array", of: "string", value });
+export const flag = (value: boolean): GgufValue => ({ type: "bool", value });
+/** A token's id, or another number that is not negative. */
+export const uint32 = (value: number): GgufValue => ({ type: "uint32", value });
+
 /** Numbers of the types that are not numbers. Source: the GGUF format description, gguf_metadata_value_type. */
 export const boolTypeId = 7;
 export const stringTypeId = 8;

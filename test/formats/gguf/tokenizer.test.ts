@@ -8,7 +8,7 @@ import { tokenizerMetadata as exportedMetadata, templateMetadata } from "../../.
 import { GgufMetadata } from "../../../src/formats/gguf/metadata.ts";
 import { mergesOfScores } from "../../../src/formats/gguf/sentencepiece.ts";
 import { ggufEndTokens, ggufTemplates, ggufTokenizerFiles } from "../../../src/formats/gguf/tokenizer.ts";
-import type { GgufValue } from "../../../src/formats/gguf/values.ts";
+import { flag, type GgufValue, text, uint32 } from "../../../src/formats/gguf/values.ts";
 import { readTokenizerFiles } from "../../../src/formats/tokenizer/files.ts";
 import { Tokenizer } from "../../../src/formats/tokenizer/tokenizer.ts";
 import { tokenizerMetadata } from "../../support/gguf-tokenizer.ts";
@@ -130,8 +130,6 @@ function small(changes: Readonly<Record<string, GgufValue | undefined>> = {}): M
   }
   return entries;
 }
-const text = (value: string): GgufValue => ({ type: "string", value });
-const flag = (value: boolean): GgufValue => ({ type: "bool", value });
 const texts = (...value: string[]): GgufValue => ({ type: "array", of: "string", value });
 
 describe("what is put around a text", () => {
@@ -185,8 +183,7 @@ describe("what a tokenizer lacks is said", () => {
 });
 
 test("end tokens are those of a text, a turn and a message", () => {
-  const id = (value: number): GgufValue => ({ type: "uint32", value });
-  const entries = small({ "ggml.eot_token_id": id(6), "ggml.eom_token_id": id(5) });
+  const entries = small({ "ggml.eot_token_id": uint32(6), "ggml.eom_token_id": uint32(5) });
   expect(ggufEndTokens(metadataOf(entries))).toEqual([5, 6]);
 });
 

@@ -4,13 +4,8 @@ import { isJsonObject, type JsonObject } from "../../json.ts";
 import { readAddedTokens, type TokenizerFiles } from "../../tokenizer/files.ts";
 import { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { preTokenizerName } from "../pre-tokenizers.ts";
-import type { GgufValue } from "../values.ts";
+import { flag, type GgufValue, text, texts, uint32 } from "../values.ts";
 import { tokenTypes } from "../vocabulary.ts";
-
-const text = (value: string): GgufValue => ({ type: "string", value });
-const texts = (value: readonly string[]): GgufValue => ({ type: "array", of: "string", value });
-const id = (value: number): GgufValue => ({ type: "uint32", value });
-const flag = (value: boolean): GgufValue => ({ type: "bool", value });
 
 /**
  * The metadata of a HuggingFace tokenizer: byte-level BPE with its merges, SentencePiece BPE with a score for each token. Throws
@@ -48,7 +43,7 @@ export function tokenizerMetadata(files: TokenizerFiles, vocabSize: number): Map
   const { bosTokenId, eosTokenId, padTokenId, unkTokenId } = tokenizer;
   const roles = { bos: bosTokenId, eos: eosTokenId, padding: padTokenId, unknown: unkTokenId };
   for (const [role, at] of Object.entries(roles)) {
-    if (at !== undefined) metadata.set(`tokenizer.ggml.${role}_token_id`, id(at));
+    if (at !== undefined) metadata.set(`tokenizer.ggml.${role}_token_id`, uint32(at));
   }
   const around = tokenizer.encode("a");
   metadata.set("tokenizer.ggml.add_bos_token", flag(bosTokenId !== undefined && around[0] === bosTokenId));
@@ -63,8 +58,8 @@ export function tokenizerMetadata(files: TokenizerFiles, vocabSize: number): Map
 export function endTokenMetadata(eosTokenIds: readonly number[], { eosTokenId }: Tokenizer): Map<string, GgufValue> {
   const [turn, message] = eosTokenIds.filter((at) => at !== eosTokenId);
   const metadata = new Map<string, GgufValue>();
-  if (turn !== undefined) metadata.set("tokenizer.ggml.eot_token_id", id(turn));
-  if (message !== undefined) metadata.set("tokenizer.ggml.eom_token_id", id(message));
+  if (turn !== undefined) metadata.set("tokenizer.ggml.eot_token_id", uint32(turn));
+  if (message !== undefined) metadata.set("tokenizer.ggml.eom_token_id", uint32(message));
   return metadata;
 }
 
