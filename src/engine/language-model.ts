@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import { type DTypeName, dtype } from "../base/dtype.ts";
-import { ArgumentError } from "../base/errors.ts";
+import { ArgumentError, UnsupportedError } from "../base/errors.ts";
 import type { Device } from "../driver/device.ts";
 import type { ChatMessage, ChatTemplate } from "../formats/chat-template/chat-template.ts";
 import { stopTokenIds } from "../formats/chat-template/stop-tokens.ts";
@@ -16,6 +16,7 @@ import { type LoadOptions, loadNetwork } from "../models/load-network.ts";
 import type { CausalNetwork } from "../models/network.ts";
 import type { LoadedAdapter } from "../nn/lora/adapter-set.ts";
 import { mergeAdapter } from "../nn/lora/merge.ts";
+import { MergeOnlyError } from "../nn/lora/merge-only-error.ts";
 import type { UploadOptions } from "../nn/upload.ts";
 import type { Tensor } from "../tensor/tensor.ts";
 import { Engine } from "./engine.ts";
@@ -44,7 +45,10 @@ export interface FromPretrainedOptions extends LoadOptions {
   readonly base?: string | undefined;
   /** A LoRA adapter to load on top of the model, as if its own directory had been given with `base`. */
   readonly adapter?: string | undefined;
-  /** Adds the adapter to the weights instead of applying it beside them: as fast as the base alone, but for good. */
+  /**
+   * Adds the adapter to the weights instead of applying it beside them: as fast as the base alone, but for good. By default only
+   * where the adapter works in no other way (DoRA, biases, norms), with a warning; false never does.
+   */
   readonly merge?: boolean | undefined;
   /** A tokenizer that is loaded already; by default the model's own, read when it is first needed. */
   readonly tokenizer?: PretrainedTokenizer | undefined;
@@ -117,10 +121,22 @@ export class LanguageModel implements Disposable {
 
   async #start(directory: string, options: FromPretrainedOptions): Promise<void> {
     const { signal, merge } = options;
-    if (merge) return this.mergeAdapter(directory, { ...(signal && { signal }) });
+    const upload = { ...(signal && { signal }) };
+    if (merge) return this.mergeAdapter(directory, upload);
     const name = basename(directory);
-    await this.loadAdapter(name, directory, { ...(signal && { signal }) });
-    this.defaultAdapter = name;
+    try {
+      await this.loadAdapter(name, directory, upload);
+      this.defaultAdapter = name;
+    } catch (error) {
+      if (!(error instanceof MergeOnlyError) || merge === false) throw error;
+      // Nobody asked for it to be apart, and merged is the only way that it works; into quantized weights not even that.
+      await this.mergeAdapter(directory, upload).catch((cause) => {
+        throw cause instanceof UnsupportedError ? error : cause;
+      });
+      process.emitWarning(`${directory}: ${error.reason}, so it was merged into the weights`, {
+        type: "LlcudaWarning",
+      });
+    }
   }
 
   /** Names of the loaded adapters. */

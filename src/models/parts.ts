@@ -13,7 +13,9 @@ import type { LayerPlan } from "./decoder.ts";
 
 /** From `weight` below `weights`. */
 export function loadNorm(weights: Weights, config: ModelConfig): RMSNorm {
-  return new RMSNorm(weights.tensor("weight", [config.hiddenSize]), config.rmsNormEps, config.normOffset);
+  const norm = new RMSNorm(weights.tensor("weight", [config.hiddenSize]), config.rmsNormEps, config.normOffset);
+  norm.name = weights.prefix;
+  return norm;
 }
 
 /** From `q_proj`, `k_proj`, `v_proj` and `o_proj` below `weights`, and `q_norm` and `k_norm` where the family has them. */

@@ -11,7 +11,7 @@ import { Module } from "./module.ts";
 import type { Projection } from "./projection.ts";
 import { RMSNorm } from "./rms-norm.ts";
 import type { RotaryEmbedding } from "./rotary-embedding.ts";
-import type { Weights } from "./weights.ts";
+import { join, type Weights } from "./weights.ts";
 
 export interface AttentionConfig {
   /** H, G and D. */
@@ -77,8 +77,11 @@ export class Attention extends Module {
   static load(weights: Weights, rotary: RotaryEmbedding, options: AttentionLoadOptions): Attention {
     const { heads, kvHeads, headDim, hiddenSize, qkvBias, outputBias, headNorm } = options;
     const rows = [heads * headDim, kvHeads * headDim, kvHeads * headDim];
-    const norm = ({ eps, weightOffset }: NonNullable<typeof headNorm>, name: string) =>
-      new RMSNorm(weights.tensor(`${name}.weight`, [headDim]), eps, weightOffset);
+    const norm = ({ eps, weightOffset }: NonNullable<typeof headNorm>, name: string) => {
+      const made = new RMSNorm(weights.tensor(`${name}.weight`, [headDim]), eps, weightOffset);
+      made.name = join(weights.prefix, name);
+      return made;
+    };
     return new Attention(
       loadStackedLinear(weights, ["q_proj", "k_proj", "v_proj"], rows, hiddenSize, qkvBias),
       loadStackedLinear(weights, ["o_proj"], [hiddenSize], heads * headDim, outputBias),

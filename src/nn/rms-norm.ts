@@ -10,6 +10,8 @@ export class RMSNorm extends Module {
   readonly eps: number;
   /** Added to the weight in float32: Gemma stores weight - 1. */
   readonly weightOffset: number;
+  /** The module of the checkpoint that it is, where it is one: `model.layers.0.input_layernorm`. */
+  name: string | undefined;
 
   constructor(weight: Tensor, eps: number, weightOffset = 0) {
     super();

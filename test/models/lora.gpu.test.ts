@@ -149,10 +149,60 @@ describeGpu("LoRA adapters", (device) => {
     );
     using reference = await LanguageModel.fromPretrained(checkpoint.directory, { device, dtype: "float32" });
     using expected = await reference.logits(ids);
-    using model = await load({ dtype: "float32", adapter: adapter.directory, merge: true });
+    // There is no other way, so it need not be asked for.
+    for (const merge of [true, undefined]) {
+      using model = await load({ dtype: "float32", adapter: adapter.directory, merge });
+      using actual = await model.logits(ids);
+      expect(relativeL2(actual.toArray() as Float32Array, expected.toArray() as Float32Array) < 1e-5).toBe(true);
+    }
+    for (const options of [{ merge: false }, { quantization: "nf4" }]) {
+      await expect(load({ adapter: adapter.directory, ...options })).rejects.toThrow(/uses DoRA.*only by merging/);
+    }
+  });
+
+  test("norms that were trained are merged", async () => {
+    const norms = {
+      "model.norm.modules_to_save.weight": { shape: [128], data: random(128, 13, 1) },
+      "model.layers.1.post_attention_layernorm.weight": { shape: [128], data: random(128, 14, 1) },
+    };
+    using adapter = new TemporaryAdapter({ pairs: attention, tensors: norms });
+    using folder = new TemporaryAdapter({});
+    await mergeModel(join(fixtures, base), adapter.directory, join(folder.directory, "merged"), { device, to: "f32" });
+    using reference = await LanguageModel.fromPretrained(join(folder.directory, "merged"), {
+      device,
+      dtype: "float32",
+    });
+    using expected = await reference.logits(ids);
+    using model = await load({ dtype: "float32", adapter: adapter.directory });
     using actual = await model.logits(ids);
+    expect(model.adapters).toEqual([]);
     expect(relativeL2(actual.toArray() as Float32Array, expected.toArray() as Float32Array) < 1e-5).toBe(true);
-    await expect(load({ adapter: adapter.directory })).rejects.toThrow(/uses DoRA.*only by merging/);
+  });
+
+  // PEFT saves the head's own weight along with an adapter on it, trained or not.
+  test.each([false, true])("an adapter on the head comes with the head's weight, changed: %s", async (isChanged) => {
+    const content = { pairs: [...attention, ...head] };
+    const whole = trained["lm_head.modules_to_save.default.weight"];
+    const key = "lm_head.base_layer.weight";
+    let data = new Float32Array();
+    using reference = isChanged
+      ? merged({ ...content, tensors: { "lm_head.modules_to_save.weight": whole } })
+      : merged(content);
+    using _ = new Variant(base, {}, (all) => {
+      data = all.find(({ name }) => name === "lm_head.weight")!.data;
+      return all;
+    });
+    const saved = isChanged ? whole : { shape: [320, 128], data };
+    using adapter = new TemporaryAdapter({ ...content, tensors: { [key]: saved } });
+    using expectedModel = await LanguageModel.fromPretrained(reference.directory, { device, dtype: "float32" });
+    using expected = await expectedModel.logits(ids);
+    for (const merge of [false, true]) {
+      using model = await load({ dtype: "float32", adapter: adapter.directory, merge });
+      using actual = await model.logits(ids);
+      expect(relativeL2(actual.toArray() as Float32Array, expected.toArray() as Float32Array) < 1e-5).toBe(true);
+      // A head that stays the base's may share a batch with other adapters.
+      if (!merge) expect(model.engine.adapters.get(model.adapters[0]!).replacesWeights).toBe(isChanged);
+    }
   });
 
   describe("a merged model on disk", () => {

@@ -1,7 +1,6 @@
 import { type DType, float32 } from "../../base/dtype.ts";
-import { UnsupportedError } from "../../base/errors.ts";
 import type { Device } from "../../driver/device.ts";
-import type { LoraAdapter } from "../../formats/peft/adapter.ts";
+import type { LoraAdapter, LoraModule } from "../../formats/peft/adapter.ts";
 import type { TensorInfo } from "../../formats/weight-source.ts";
 import type { LoraEntry } from "../../kernels/lora/lora.ts";
 import type { QuantizedWeight } from "../../tensor/quantized-weight.ts";
@@ -15,6 +14,8 @@ import { type UploadOptions, uploadWeights } from "../upload.ts";
 import { changesNothing, hasEffect } from "./effect.ts";
 import type { FittedAdapter, FittedModule, FittedWeight } from "./fit.ts";
 import { addLowRank } from "./low-rank.ts";
+import { MergeOnlyError } from "./merge-only-error.ts";
+import type { Place } from "./places.ts";
 
 /** An adapter in device memory: A and B of its modules, and whole weights where it has them. */
 export class AdapterTensors implements Disposable {
@@ -45,13 +46,13 @@ export class AdapterTensors implements Disposable {
     const tensors = new AdapterTensors(place.device, place.dtype);
     try {
       const uploads: Upload[] = [];
-      const embeddings = fitted.modules
+      for (const weight of fitted.replaced) tensors.#replace(weight, uploads);
+      const unfinished = fitted.modules
         .map((module) => tensors.#place(module, uploads))
         .filter((finish) => finish !== undefined);
-      for (const weight of fitted.replaced) tensors.#replace(weight, uploads);
       await uploadWeights(adapter.source, uploads, place.device, options);
       if (!isEffective && !tensors.#differs()) throw changesNothing(adapter);
-      for (const finish of embeddings) finish();
+      for (const finish of unfinished) finish();
       return tensors;
     } catch (error) {
       tensors.dispose();
@@ -74,27 +75,33 @@ export class AdapterTensors implements Disposable {
   }
 
   #upload(info: TensorInfo, uploads: Upload[], dtype = this.#dtype): Tensor {
-    const target = Tensor.empty(info.shape, { dtype, device: this.#device });
-    this.#owned.push(target);
+    const target = this.#own(Tensor.empty(info.shape, { dtype, device: this.#device }));
     uploads.push({ info, from: info.elementType!, target, targetOffset: 0 });
     return target;
   }
 
   /** Returns what is left to do when the values have arrived. */
   #place({ module, place }: FittedModule, uploads: Upload[]): (() => void) | undefined {
-    const { rank, scale } = module;
-    if (place.kind === "projection") {
-      const { projection, part, begin, rows: width } = place;
-      const entries = this.entries.get(projection) ?? projection.stacks.map(() => undefined);
-      const a = this.#upload(module.a, uploads).ptr;
-      const b = this.#upload(module.b, uploads).ptr;
-      entries[part] = { a, b, rank, scale, begin, width };
-      this.entries.set(projection, entries);
-      this.maxRank = Math.max(this.maxRank, rank);
+    const { scale } = module;
+    if (place.kind === "projection" && !this.projections.has(place.projection)) {
+      this.#adapt(module, place, this.#upload(module.a, uploads), this.#upload(module.b, uploads));
       return undefined;
     }
     const a = this.#upload(module.a, uploads, float32);
     const b = this.#upload(module.b, uploads, float32);
+    if (place.kind === "projection") {
+      const { projection } = place;
+      return () => {
+        const own = this.projections.get(projection)!;
+        if (!isSame(projection instanceof Linear ? projection.weight : undefined, own.weight)) {
+          addLowRank(own.weight, { left: b, right: a, scale });
+          return;
+        }
+        // PEFT saves the head along with an adapter on it, trained or not.
+        this.projections.delete(projection);
+        this.#adapt(module, place, this.#own(a.to(this.#dtype)), this.#own(b.to(this.#dtype)));
+      };
+    }
     return () => {
       const { embedding } = place;
       const table = this.tables.get(embedding) ?? copyOf(embedding.weight, this.#dtype);
@@ -106,7 +113,21 @@ export class AdapterTensors implements Disposable {
     };
   }
 
+  #adapt({ rank, scale }: LoraModule, place: Place & { kind: "projection" }, a: Tensor, b: Tensor): void {
+    const { projection, part, begin, rows: width } = place;
+    const entries = this.entries.get(projection) ?? projection.stacks.map(() => undefined);
+    entries[part] = { a: a.ptr, b: b.ptr, rank, scale, begin, width };
+    this.entries.set(projection, entries);
+    this.maxRank = Math.max(this.maxRank, rank);
+  }
+
+  #own(tensor: Tensor): Tensor {
+    this.#owned.push(tensor);
+    return tensor;
+  }
+
   #replace({ info, place }: FittedWeight, uploads: Upload[]): void {
+    if (place.kind === "norm") return; // refused: see refuseUnlessRunnable
     const weight = this.#upload(info, uploads);
     if (place.kind === "embedding") this.tables.set(place.embedding, weight);
     else this.projections.set(place.projection, new Linear(weight, biasOf(place.projection), { fixed: true }));
@@ -118,13 +139,7 @@ export class AdapterTensors implements Disposable {
       ...[...this.projections].map(([base, own]) => [base instanceof Linear && base.weight, own.weight] as const),
       ...[...this.tables].map(([base, own]) => [base.weight, own] as const),
     ];
-    return pairs.some(([base, own]) => {
-      if (!(base instanceof Tensor)) return true; // quantized: numbers that were trained are others
-      using difference = base.sub(own);
-      using size = difference.abs();
-      using largest = size.max();
-      return largest.item() !== 0;
-    });
+    return pairs.some(([base, own]) => !isSame(base instanceof Tensor ? base : undefined, own));
   }
 
   dispose(): void {
@@ -134,6 +149,15 @@ export class AdapterTensors implements Disposable {
   [Symbol.dispose](): void {
     this.dispose();
   }
+}
+
+/** Whether a trained weight is the base's after all; never that of a quantized base (undefined), whose numbers are others. */
+function isSame(base: Tensor | undefined, own: Tensor): boolean {
+  if (!base) return false;
+  using difference = base.sub(own);
+  using size = difference.abs();
+  using largest = size.max();
+  return largest.item() === 0;
 }
 
 function copyOf(weight: Tensor | QuantizedWeight, dtype: DType): Tensor {
@@ -146,12 +170,10 @@ function biasOf(projection: Projection): Tensor | undefined {
 }
 
 function refuseUnlessRunnable(adapter: LoraAdapter, { modules, replaced }: FittedAdapter): void {
-  const mergeOnly = (what: string) =>
-    new UnsupportedError(
-      `${adapter.directory}: ${what}, which llcuda applies only by merging; load it with merge: true, or --merge on the command line`,
-    );
+  const mergeOnly = (what: string) => new MergeOnlyError(adapter.directory, what);
   if (modules.some(({ module }) => module.magnitude)) throw mergeOnly("the adapter uses DoRA (use_dora)");
   for (const { info, field, place } of replaced) {
+    if (place.kind === "norm") throw mergeOnly(`the adapter trained a norm ("${info.name}")`);
     if (field === "bias") throw mergeOnly(`the adapter trained a bias ("${info.name}")`);
     if (place.kind === "projection" && place.projection.stacks.length > 1) {
       throw mergeOnly(`the adapter replaces "${info.name}", part of a projection that runs as one with others`);

@@ -4,10 +4,13 @@ import type { LoraAdapter, LoraModule } from "../../formats/peft/adapter.ts";
 import type { TensorInfo } from "../../formats/weight-source.ts";
 import { type Place, plainName } from "./places.ts";
 
+/** Where a low-rank change fits: not at norms, whose weights are vectors. */
+export type MatrixPlace = Exclude<Place, { kind: "norm" }>;
+
 /** A module of an adapter and the place that it fits. */
-export interface FittedModule<P extends Place = Place> {
+export interface FittedModule {
   readonly module: LoraModule;
-  readonly place: P;
+  readonly place: MatrixPlace;
 }
 
 /** A weight that replaces the base's, and its place. */
@@ -29,6 +32,12 @@ export interface FittedAdapter {
 export function fitAdapter(adapter: LoraAdapter, places: ReadonlyMap<string, Place>): FittedAdapter {
   const modules = [...adapter.modules.values()].map((module) => {
     const place = findPlace(adapter, module.name, places);
+    if (place.kind === "norm") {
+      throw new FormatError(
+        module.a.file,
+        `${module.a.file}: ${module.name} is adapted as a projection, but in the base model it is a norm`,
+      );
+    }
     if ((place.kind === "embedding") !== (module.kind === "embedding")) {
       throw new FormatError(
         module.a.file,
@@ -56,16 +65,23 @@ function findPlace(adapter: LoraAdapter, name: string, places: ReadonlyMap<strin
   throw new UnsupportedError(
     known
       ? `${adapter.directory}: the adapter works on "${name}", but the base model has no such layer; it was trained on another base`
-      : `${adapter.directory}: the adapter works on "${name}"; llcuda applies adapters to the projections of attention and feed-forward, to embeddings and to the head`,
+      : `${adapter.directory}: the adapter works on "${name}"; llcuda applies adapters to the projections of attention and feed-forward, to norms, embeddings and the head`,
   );
 }
 
 /** [rows, columns] of the module's weight. */
 function shapeAt(place: Place): readonly number[] {
-  return place.kind === "embedding" ? place.embedding.weight.shape : [place.rows, place.projection.inFeatures];
+  switch (place.kind) {
+    case "embedding":
+      return place.embedding.weight.shape;
+    case "norm":
+      return place.norm.weight.shape;
+    case "projection":
+      return [place.rows, place.projection.inFeatures];
+  }
 }
 
-function checkFactors({ kind, rank, a, b }: LoraModule, place: Place): void {
+function checkFactors({ kind, rank, a, b }: LoraModule, place: MatrixPlace): void {
   const [rows, cols] = shapeAt(place) as [number, number];
   const [outputs, inputs] = kind === "embedding" ? [cols, rows] : [rows, cols];
   if (a.shape[1] !== inputs) throw mismatch(a, [rank, inputs]);

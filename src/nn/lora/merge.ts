@@ -9,9 +9,10 @@ import type { Upload } from "../checkpoint-weights.ts";
 import { Embedding } from "../embedding.ts";
 import { Linear } from "../linear.ts";
 import type { Module } from "../module.ts";
+import type { RMSNorm } from "../rms-norm.ts";
 import { type UploadOptions, uploadWeights } from "../upload.ts";
 import { changesNothing, hasEffect } from "./effect.ts";
-import { type FittedAdapter, fitAdapter } from "./fit.ts";
+import { type FittedAdapter, fitAdapter, type MatrixPlace } from "./fit.ts";
 import { addLowRank } from "./low-rank.ts";
 import { findPlaces, type Place } from "./places.ts";
 
@@ -63,7 +64,7 @@ interface Factors {
   readonly magnitude: Tensor | undefined;
 }
 
-function mergeModule({ scale }: LoraModule, place: Place, { a, b, magnitude }: Factors): void {
+function mergeModule({ scale }: LoraModule, place: MatrixPlace, { a, b, magnitude }: Factors): void {
   const { weight } = layerOf(place);
   if (place.kind === "embedding") {
     addLowRank(weight, { left: a.transpose(0, 1), right: b.transpose(0, 1), scale });
@@ -88,16 +89,17 @@ function replacedTarget(
   place: Place,
 ): { target: Tensor; targetOffset: number } {
   const layer = layerOf(place);
-  const begin = place.kind === "embedding" ? 0 : place.begin;
-  if (field === "weight") return { target: layer.weight, targetOffset: begin * layer.weight.shape[1]! };
+  const begin = place.kind === "projection" ? place.begin : 0;
+  if (field === "weight") return { target: layer.weight, targetOffset: begin * (layer.weight.shape[1] ?? 0) };
   if (layer instanceof Linear && layer.bias) return { target: layer.bias, targetOffset: begin };
   throw new UnsupportedError(`${info.file}: it has a bias "${info.name}", but the base model's layer has none`);
 }
 
-type PlainLayer = Linear | (Embedding & { weight: Tensor });
+type PlainLayer = Linear | RMSNorm | (Embedding & { weight: Tensor });
 
 /** The layer whose weight a merge changes. Throws UnsupportedError when that is quantized. */
 function layerOf(place: Place): PlainLayer {
+  if (place.kind === "norm") return place.norm;
   const layer = place.kind === "embedding" ? place.embedding : place.projection;
   if (layer instanceof Linear || (layer instanceof Embedding && layer.weight instanceof Tensor))
     return layer as PlainLayer;

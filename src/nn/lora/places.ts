@@ -1,6 +1,7 @@
 import { Embedding } from "../embedding.ts";
 import type { Module } from "../module.ts";
 import { Projection } from "../projection.ts";
+import { RMSNorm } from "../rms-norm.ts";
 
 /** Where in a network a module of the checkpoint ended up. */
 export type Place =
@@ -12,7 +13,9 @@ export type Place =
       readonly begin: number;
       readonly rows: number;
     }
-  | { readonly kind: "embedding"; readonly embedding: Embedding };
+  | { readonly kind: "embedding"; readonly embedding: Embedding }
+  /** Only for weights that were trained whole. */
+  | { readonly kind: "norm"; readonly norm: RMSNorm };
 
 /** A module's name less what checkpoints put before their decoder: adapters and bases need not agree about that. */
 export function plainName(name: string): string {
@@ -25,6 +28,9 @@ export function findPlaces(network: Module): Map<string, Place> {
   for (const module of network.modules()) {
     if (module instanceof Embedding && module.name !== undefined) {
       places.set(plainName(module.name), { kind: "embedding", embedding: module });
+    }
+    if (module instanceof RMSNorm && module.name !== undefined) {
+      places.set(plainName(module.name), { kind: "norm", norm: module });
     }
     if (!(module instanceof Projection)) continue;
     let begin = 0;
