@@ -4,13 +4,16 @@ import { type DevicePtr, ptrAdd } from "../src/driver/api.ts";
 import type { Device } from "../src/driver/device.ts";
 import { floatVariant } from "../src/kernels/float-variant.ts";
 import { combineExperts } from "../src/kernels/moe/combine.ts";
-import { expertsMachine, groupedProduct } from "../src/kernels/moe/grouped.ts";
+import { expertsMachine, type GroupedProductArgs, groupedProduct } from "../src/kernels/moe/grouped.ts";
+import { groupedQuantProduct } from "../src/kernels/moe/grouped-quant.ts";
 import { planExperts } from "../src/kernels/moe/plan.ts";
 import { groupTableInts, routeExperts, routerLogits } from "../src/kernels/moe/route.ts";
+import { QuantizedWeight } from "../src/tensor/quantized-weight.ts";
 import { Tensor } from "../src/tensor/tensor.ts";
 import { defineBench, positiveInteger } from "./support/bench.ts";
 import { loadProbes, readBandwidth } from "./support/probes.ts";
 import { parseDtype } from "./support/product.ts";
+import { parseStored, randomWeight, type StoredAs } from "./support/quant-product.ts";
 import type { Row } from "./support/table.ts";
 import { timeRotating } from "./support/timing.ts";
 
@@ -40,25 +43,30 @@ export const bench = defineBench({
       default: Object.keys(layers).join(","),
     },
     dtype: { help: "bfloat16, float16 or float32", default: "bfloat16" },
+    quant: { help: "how experts are stored, if not in the dtype: nf4, fp4, q4_k, q8_0, …" },
     tokens: { help: "values of T, comma-separated", default: "1,2,4,8,16,64,512,4096" },
     repeats: { help: "timed replays, of which the median counts", default: "15" },
   },
   measure({ device, table }, options) {
     const dtype = parseDtype(options.dtype);
     const repeats = positiveInteger("repeats", options.repeats);
+    const stored = options.quant === undefined ? undefined : parseStored(options.quant);
+    if (stored && "codes" in stored && stored.codes.nested) {
+      throw new ArgumentError("--quant: experts have float32 absmax; use nf4 or fp4");
+    }
     const bandwidth = readBandwidth(device);
     for (const name of options.shape.split(",")) {
       const layer = Object.hasOwn(layers, name) ? layers[name] : undefined;
       if (!layer) throw new ArgumentError(`--shape: "${name}" is not known; use ${Object.keys(layers).join(" or ")}`);
       const rows: Row[] = [];
-      using weights = new LayerWeights(device, layer, dtype);
+      using weights = new LayerWeights(device, layer, dtype, stored);
       for (const tokens of options.tokens.split(",").map((text) => positiveInteger("tokens", text))) {
         using data = new LayerData(weights, tokens);
         rows.push(measure(data, bandwidth, repeats));
       }
       const { experts, chosen, c, f } = layer;
       table(
-        `Mixture of experts, ${name} (${chosen} of ${experts}, C ${c}, F ${f}), ${dtype.name}; read bandwidth ${bandwidth.toFixed(2)} TB/s; medians of ${repeats}`,
+        `Mixture of experts, ${name} (${chosen} of ${experts}, C ${c}, F ${f}), ${options.quant ? `${options.quant}, ` : ""}${dtype.name}; read bandwidth ${bandwidth.toFixed(2)} TB/s; medians of ${repeats}`,
         rows,
       );
     }
@@ -73,7 +81,7 @@ function measure(data: LayerData, bandwidth: number, repeats: number): Row {
   const gateUpUs = time((set) => data.gateUp(set));
   const downUs = time((set) => data.down(set));
   const layerUs = time((set) => data.all(set));
-  const half = layer.c * layer.f * dtype.bytes; // of one projection
+  const half = data.weights.down.sizeBytes / layer.experts; // of one projection
   const bytes = read * 3 * half + layer.experts * layer.c * dtype.bytes;
   const flops = 2 * data.slots * layer.c * layer.f;
   return {
@@ -98,10 +106,10 @@ class LayerWeights implements Disposable {
   readonly layer: Layer;
   readonly dtype: DType;
   readonly router: Tensor;
-  readonly gateUp: Tensor;
-  readonly down: Tensor;
+  readonly gateUp: Tensor | QuantizedWeight;
+  readonly down: Tensor | QuantizedWeight;
 
-  constructor(device: Device, layer: Layer, dtype: DType) {
+  constructor(device: Device, layer: Layer, dtype: DType, stored: StoredAs | undefined) {
     const { experts: e, c, f } = layer;
     const probes = loadProbes(device);
     let seed = 1;
@@ -114,12 +122,20 @@ class LayerWeights implements Disposable {
     this.layer = layer;
     this.dtype = dtype;
     this.router = random([e, c]);
-    this.gateUp = random([e, 2 * f, c]);
-    this.down = random([e, c, f]);
+    const experts = (n: number, k: number) =>
+      stored ? randomWeight(device, probes, [e * n, k], dtype, stored, seed++) : random([e, n, k]);
+    this.gateUp = experts(2 * f, c);
+    this.down = experts(c, f);
   }
 
   [Symbol.dispose](): void {
-    for (const tensor of [this.router, this.gateUp, this.down]) tensor.dispose();
+    for (const weight of [this.router, this.gateUp, this.down]) weight.dispose();
+  }
+
+  multiply(weight: Tensor | QuantizedWeight, p: Omit<GroupedProductArgs, "b">): void {
+    const { stream } = this.device;
+    if (weight instanceof QuantizedWeight) groupedQuantProduct(stream, { ...p, weight: weight.data });
+    else groupedProduct(stream, { ...p, b: weight.ptr });
   }
 }
 
@@ -139,7 +155,10 @@ class LayerData implements Disposable {
     this.tokens = tokens;
     this.slots = tokens * chosen;
     this.sets = tokens <= 64 ? 16 : 2;
-    const shape = { tokens, chosen, experts, dtype: floatVariant("bench", dtype).dtype, vector: true };
+    const shape = {
+      ...{ tokens, chosen, experts, vector: true, dtype: floatVariant("bench", dtype).dtype },
+      ...(weights.down instanceof QuantizedWeight && { quantized: "multiplied" as const }),
+    };
     this.plan = planExperts(shape, expertsMachine(device));
     const { slots, sets } = this;
     const make = (elements: number, type: DType) => new Rotating(device, sets, elements, type);
@@ -205,11 +224,10 @@ class LayerData implements Disposable {
   gateUp(set: number): void {
     const { c, f, chosen } = this.weights.layer;
     const { x, hidden } = this.#parts;
-    groupedProduct(this.weights.device.stream, {
+    this.weights.multiply(this.weights.gateUp, {
       ...this.#common(set),
       out: hidden.at(set),
       a: x.at(set),
-      b: this.weights.gateUp.ptr,
       n: f,
       k: c,
       share: chosen,
@@ -220,12 +238,11 @@ class LayerData implements Disposable {
   down(set: number): void {
     const { c, f } = this.weights.layer;
     const { hidden, results } = this.#parts;
-    groupedProduct(this.weights.device.stream, {
+    this.weights.multiply(this.weights.down, {
       ...this.#common(set),
       out: results.at(set),
       outDtype: float32,
       a: hidden.at(set),
-      b: this.weights.down.ptr,
       n: c,
       k: f,
       share: 1,

@@ -14,6 +14,7 @@ export * as matmulHopper from "./matmul/hopper.ts";
 export * as matmul from "./matmul/specs.ts";
 export * as moeCombine from "./moe/combine.ts";
 export * as moeGrouped from "./moe/grouped.ts";
+export * as moeGroupedQuant from "./moe/grouped-quant.ts";
 export * as moeRoute from "./moe/route.ts";
 export * as nf4 from "./nf4/nf4.ts";
 export * as quantMatmul from "./quant-matmul/specs.ts";

@@ -1,13 +1,17 @@
+import { UnsupportedError } from "../../base/errors.ts";
 import { nullPtr } from "../../driver/api.ts";
 import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { launch } from "../library.ts";
-import { quantRefusal } from "../quant-matmul/choose.ts";
+import { type QuantMachine, type QuantShape, quantRefusal } from "../quant-matmul/choose.ts";
+import { mmaTile } from "../quant-matmul/layout.ts";
 import type { QuantData, QuantMatmulParams } from "../quant-matmul/params.ts";
 import { dequantizeWeight, quantArguments, quantMachine, quantShapeOf } from "../quant-matmul/quant-matmul.ts";
 import { rowsFrom } from "../quant-matmul/rows.ts";
-import { quantGemvKernel } from "../quant-matmul/specs.ts";
-import { type GroupedProductArgs, groupedProduct } from "./grouped.ts";
+import { quantArgs, quantGemvKernel } from "../quant-matmul/specs.ts";
+import { defineKernel } from "../spec.ts";
+import { earlyTable, type GroupedProductArgs, groupedProduct } from "./grouped.ts";
+import { type GroupedQuantFormat, groupedQuantBlock, groupedQuantFormats } from "./grouped-quant-layout.ts";
 import { maxGroups } from "./plan.ts";
 
 /** As GroupedProductArgs, with quantized weights. */
@@ -16,7 +20,17 @@ export interface GroupedQuantArgs extends Omit<GroupedProductArgs, "b" | "range"
   readonly weight: QuantData;
   /** Memory for experts that are dequantized, of which there is always one; default 512 MB. */
   readonly slabBytes?: number;
+  /** Forces one of the kernels for few rows, for tests and benchmarks; throws UnsupportedError where it cannot. */
+  readonly kernel?: "gemv" | "mma";
 }
+
+export const groupedQuantMmaKernel = defineKernel({
+  family: "grouped_quant_mma",
+  source: "moe/grouped-quant-mma.cu",
+  args: { ...quantArgs, order: "ptr", table: "ptr", share: "i32", slices: "i32" },
+  axes: { format: groupedQuantFormats, dtype: ["f16", "bf16"], rows: ["8"] },
+  targets: ["sm_80", "sm_90"],
+});
 
 const defaultSlabBytes = 512e6;
 
@@ -41,13 +55,48 @@ export function groupedQuantProduct(stream: Stream, p: GroupedQuantArgs): void {
   else multiplyInSlabs(stream, p);
 }
 
+/** Why the tensor-core kernel cannot compute a product, as the end of a sentence; undefined when it can. */
+function mmaRefusal(shape: QuantShape, machine: QuantMachine): string | undefined {
+  if (shape.rounded) return "it does not round values to another type than it multiplies";
+  if (shape.nested) return "it reads float32 absmax";
+  if (!groupedQuantFormats.some((format) => format === shape.format)) return `it is not built for ${shape.format}`;
+  return quantRefusal("mma", shape, machine);
+}
+
 function multiplyFew(stream: Stream, p: GroupedQuantArgs): void {
   const params = paramsOf(p);
-  const { format, dtype } = quantShapeOf(params);
+  const shape = { ...quantShapeOf(params), m: p.plan.groupRows };
   const groups = maxGroups(p.slots, p.experts, p.plan.groupRows);
-  const shape = { grid: [Math.ceil(p.n / 4), groups], block: 128 } as const;
-  const grouped = { order: p.order, table: p.table, share: p.share };
-  launch(stream, quantGemvKernel, { format, dtype }, shape, { ...quantArguments(params, p.experts), ...grouped });
+  const machine = quantMachine(stream.device);
+  const refusal = mmaRefusal(shape, machine);
+  const kernel = p.kernel ?? (refusal === undefined ? "mma" : "gemv");
+  const args = { ...quantArguments(params, p.experts), order: p.order, table: p.table, share: p.share };
+  const { format, dtype } = shape;
+  if (kernel === "gemv") {
+    const grid = [Math.ceil(p.n / 4), groups] as const;
+    launch(stream, quantGemvKernel, { format, dtype }, { grid, block: 128 }, args);
+    return;
+  }
+  if (refusal !== undefined) {
+    throw new UnsupportedError(
+      `groupedQuantProduct: the kernel "mma" cannot compute a ${dtype} product of N = ${p.n}, K = ${p.k} with ${format} on ${stream.device.name}: ${refusal}`,
+    );
+  }
+  const weightRows = p.gate ? 2 * p.n : p.n;
+  const ofKernel = format as GroupedQuantFormat;
+  const block = groupedQuantBlock({ format: ofKernel, weightRows, k: p.k, chosen: p.chosen }, machine);
+  launch(
+    stream,
+    groupedQuantMmaKernel,
+    { format: ofKernel, dtype: dtype === "bf16" ? "bf16" : "f16", rows: "8" },
+    {
+      grid: [Math.min(machine.multiprocessors, groups * Math.ceil(weightRows / mmaTile))],
+      block: 32 * block.warps,
+      sharedBytes: block.sharedBytes,
+    },
+    { ...args, flags: args.flags | (p.followsProduct ? earlyTable : 0), slices: block.slices },
+    { overlap: true },
+  );
 }
 
 function paramsOf(p: GroupedQuantArgs): QuantMatmulParams {

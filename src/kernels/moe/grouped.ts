@@ -68,7 +68,7 @@ export const groupedMmaKernel = defineKernel({
 });
 
 /** EARLY_TABLE of grouped.cuh. */
-const earlyTable = 256;
+export const earlyTable = 256;
 
 /**
  * D[slot, :] = A[⌊slot / share⌋, :] · B[expert of slot]ᵀ for every slot in `order`, each by the expert of its group.

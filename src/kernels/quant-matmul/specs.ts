@@ -4,8 +4,8 @@ import { code4Args } from "../nf4/nf4.ts";
 import { type ArgSpec, defineKernel } from "../spec.ts";
 import { quantFormats } from "./formats.ts";
 
-/** QUANT_PARAMETERS of quant.cuh: the same for every kernel here. */
-const args = {
+/** QUANT_PARAMETERS of quant.cuh: the same for every kernel that multiplies with a quantized weight. */
+export const quantArgs = {
   out: "ptr",
   a: "ptr",
   weight: "ptr",
@@ -26,7 +26,7 @@ const args = {
 /** `QuantFlags` of quant.cuh; those of matmulFlags besides. */
 export const quantFlags = { valuesF16: 1 << 16, valuesBf16: 1 << 17 } as const;
 
-const mmaArgs = { ...args, slices: "i32", xBytes: "i32" } as const satisfies ArgSpec;
+const mmaArgs = { ...quantArgs, slices: "i32", xBytes: "i32" } as const satisfies ArgSpec;
 
 export const code4MmaKernel = defineKernel({
   family: "code4_mma",
@@ -53,7 +53,7 @@ export const ggmlMmaKernel = defineKernel({
 export const quantGemvKernel = defineKernel({
   family: "quant_gemv",
   source: "quant-matmul/quant-gemv.cu",
-  args: { ...args, order: "ptr", table: "ptr", share: "i32" },
+  args: { ...quantArgs, order: "ptr", table: "ptr", share: "i32" },
   axes: { format: quantFormats, dtype: floatDTypes },
   targets: ["sm_60"],
 });

@@ -3,6 +3,7 @@ import { bfloat16, type DType, float16, float32, type HostArray } from "../../..
 import { encodeArray } from "../../../src/base/element.ts";
 import { deviceTargets } from "../../../src/kernels/library.ts";
 import { groupedQuantProduct } from "../../../src/kernels/moe/grouped-quant.ts";
+import { groupedQuantFormats } from "../../../src/kernels/moe/grouped-quant-layout.ts";
 import { type GroupedKernelName, planWithin } from "../../../src/kernels/moe/plan.ts";
 import { type QuantFormat, quantFormats } from "../../../src/kernels/quant-matmul/formats.ts";
 import { targetNumber } from "../../../src/kernels/target.ts";
@@ -29,6 +30,8 @@ interface Case extends RoutingShape {
   dtype: DType;
   /** Of the plan: those for few rows read the weight as it is stored, the others dequantize it. */
   kernel: GroupedKernelName;
+  /** Of few rows: which one reads it. */
+  product?: "gemv" | "mma";
   gate?: "silu" | "gelu";
   outDtype?: DType;
   slabBytes?: number;
@@ -37,10 +40,11 @@ interface Case extends RoutingShape {
 
 /** As for quantMatmul: levels of 4-bit codes, or dequantized weights, are rounded to 16 bits; a gate multiplies two sums. */
 function tolerance(c: Case): number {
-  const rounded = c.kernel === "gemv" ? 0 : roundingTolerance(c.dtype) / 2;
+  const rounded = c.product === "gemv" ? 0 : roundingTolerance(c.dtype) / 2;
   return 2 ** -17 + roundingTolerance(c.outDtype ?? c.dtype) + (c.gate ? 2 : 1) * rounded;
 }
 
+const gemv = { kernel: "gemv", product: "gemv" } as const;
 const target = gpu ? targetNumber(deviceTargets(gpu)[0]!) : 0;
 
 describeGpu("grouped products with quantized weights", (device) => {
@@ -69,6 +73,7 @@ describeGpu("grouped products with quantized weights", (device) => {
       ...(c.gate && { gate: c.gate }),
       ...(c.outDtype && { outDtype: c.outDtype }),
       ...(c.slabBytes && { slabBytes: c.slabBytes }),
+      ...(c.product && { kernel: c.product }),
     });
     return { out, ids: routed.ids.stored() as Int32Array };
   }
@@ -85,13 +90,16 @@ describeGpu("grouped products with quantized weights", (device) => {
   }
 
   const sixteen = target >= 80 ? [float16, bfloat16] : [float16];
-  const few: GroupedKernelName[] = target >= 80 ? ["gemv", "gemv_mma"] : ["gemv"];
+  const few = (format: QuantFormat) => {
+    const mma = target >= 80 && groupedQuantFormats.some((other) => other === format);
+    return mma ? [gemv, { kernel: "gemv_mma", product: "mma" } as const] : [gemv];
+  };
   const many: GroupedKernelName[] = target >= 80 ? ["simt", "mma"] : ["simt"];
 
   test.each(quantFormats)("%s, few rows", (format) => {
-    for (const kernel of few) {
-      for (const dtype of kernel === "gemv" ? [float32, ...sixteen] : sixteen) {
-        const base = { format, kernel, dtype };
+    for (const how of few(format)) {
+      for (const dtype of how === gemv ? [float32, ...sixteen] : sixteen) {
+        const base = { format, ...how, dtype };
         check({ ...base, tokens: 1, experts: 8, chosen: 2, pattern: "random", n: 18, k: 512, gate: "silu" });
         check({ ...base, tokens: 7, experts: 5, chosen: 3, pattern: "uneven", n: 21, k: 256, outDtype: float32 });
         check({ ...base, tokens: 19, experts: 4, chosen: 1, pattern: "skewed", n: 12, k: 768, gate: "gelu" });
@@ -113,24 +121,26 @@ describeGpu("grouped products with quantized weights", (device) => {
   });
 
   test.each([32, 128, 1024])("4-bit codes in blocks of %i", (blockSize) => {
-    for (const kernel of few) {
+    for (const how of few("code4")) {
+      if (how !== gemv && blockSize < 64) continue;
       const shape = { tokens: 3, experts: 4, chosen: 2, pattern: "random", n: 12, k: 256 } as const;
-      check({ ...shape, format: "code4", kernel, dtype: float16, blockSize, gate: "silu" });
+      check({ ...shape, format: "code4", ...how, dtype: float16, blockSize, gate: "silu" });
     }
   });
 
   // An expert that nobody chose and one that everybody chose; rows of x that start anywhere; K that ends inside a span.
   test("ends of spans, and rows that start anywhere", () => {
     for (const format of ["code4", "q8_0", "q5_1"] as const) {
-      for (const kernel of few) {
+      for (const how of few(format)) {
+        if (how !== gemv && format === "code4") continue;
         const shape = { experts: 6, chosen: 2, pattern: "skewed", n: 8 } as const;
-        check({ ...shape, format, kernel, dtype: float16, tokens: 11, k: 320, gate: "silu" });
-        check({ ...shape, format, kernel, dtype: float16, tokens: 2, k: 96 });
+        check({ ...shape, format, ...how, dtype: float16, tokens: 11, k: 320, gate: "silu" });
+        if (how === gemv) check({ ...shape, format, ...how, dtype: float16, tokens: 2, k: 96 });
       }
     }
     check({
+      ...gemv,
       format: "code4",
-      kernel: "gemv",
       dtype: float32,
       tokens: 5,
       experts: 3,
@@ -141,11 +151,11 @@ describeGpu("grouped products with quantized weights", (device) => {
     });
   });
 
-  for (const kernel of few) {
-    test(`${kernel}: a row's bits do not depend on the batch`, () => {
-      for (const format of ["code4", "q4_k"] as const) {
+  for (const format of ["code4", "q4_k", "q6_k"] as const) {
+    test(`${format}: a row's bits do not depend on the batch`, () => {
+      for (const how of few(format)) {
         const shape = { tokens: 30, experts: 4, chosen: 2, pattern: "random" as const };
-        const c: Case = { ...shape, format, n: 24, k: 768, dtype: float16, kernel, gate: "silu" };
+        const c: Case = { ...shape, format, n: 24, k: 768, dtype: float16, ...how, gate: "silu" };
         const x = encodeArray(float16, normals(c.tokens * c.k, 5));
         const weight = weightOf(c, 6);
         const logits = logitsOf("random", c, 7);

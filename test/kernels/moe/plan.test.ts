@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { groupedQuantBlock, groupedQuantFormats } from "../../../src/kernels/moe/grouped-quant-layout.ts";
 import { gemvMmaTile, maxGroups, planExperts } from "../../../src/kernels/moe/plan.ts";
 import { random } from "../../support/numerics.ts";
 
@@ -35,6 +36,47 @@ describe("planExperts", () => {
     expect(planExperts({ ...mixtral, tokens: 100, dtype: "f32" }, pascal)).toMatchObject({ tile: "t32" });
     expect(planExperts({ ...mixtral, tokens: 4096, dtype: "f32" }, pascal)).toMatchObject({ tile: "t128" });
   });
+});
+
+describe("planExperts with quantized weights", () => {
+  const quantized = "multiplied";
+  test("few rows have groups of 8, for whichever kernel reads a weight", () => {
+    for (const tokens of [1, 8, 64]) {
+      const few = { kernel: "gemv_mma", rows: "8", groupRows: 8 };
+      expect(planExperts({ ...qwen3, tokens, quantized }, hopper)).toEqual(few);
+    }
+    expect(planExperts({ ...mixtral, quantized, dtype: "f16" }, pascal)).toMatchObject({
+      kernel: "gemv",
+      groupRows: 1,
+    });
+    const some = planExperts({ ...mixtral, tokens: 32, quantized, dtype: "f32" }, hopper);
+    expect(some).toEqual({ kernel: "gemv", rows: "8", groupRows: 8 });
+  });
+  test("many rows, and weights that must be dequantized, take the tiles of plain ones", () => {
+    const many = { ...qwen3, tokens: 4096 };
+    expect(planExperts({ ...many, quantized }, hopper)).toEqual(planExperts(many, hopper));
+    expect(planExperts({ ...qwen3, quantized: "dequantized" }, hopper)).toMatchObject({
+      kernel: "mma",
+      tile: "t64x64",
+    });
+    expect(planExperts({ ...qwen3, quantized: "dequantized" }, pascal)).toMatchObject({ kernel: "simt", tile: "t32" });
+  });
+});
+
+test("quantized weights of few rows: the rings of as many warps as fit, which divide K where tiles are few", () => {
+  const gateUp = { weightRows: 1536, k: 2048, chosen: 8 };
+  const down = { weightRows: 2048, k: 768, chosen: 8 };
+  expect(groupedQuantBlock({ ...gateUp, format: "code4" }, hopper)).toMatchObject({ warps: 16, slices: 2 });
+  expect(groupedQuantBlock({ ...down, format: "q6_k" }, hopper)).toMatchObject({ warps: 16, slices: 2 });
+  for (const format of groupedQuantFormats) {
+    for (const on of [hopper, ampere, { ...ampere, sharedBytes: 99 * 1024 }]) {
+      const { warps, slices, sharedBytes } = groupedQuantBlock({ ...down, format }, on);
+      expect(sharedBytes).toBeLessThanOrEqual(on.sharedBytes);
+      expect(warps % slices).toBe(0);
+      expect(slices).toBeLessThanOrEqual(3);
+      expect(warps).toBeGreaterThanOrEqual(4);
+    }
+  }
 });
 
 test("the tile of few rows: wide where there is work for all, and memory", () => {
