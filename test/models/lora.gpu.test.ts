@@ -184,7 +184,7 @@ describeGpu("LoRA adapters", (device) => {
     const content = { pairs: [...attention, ...head] };
     const whole = trained["lm_head.modules_to_save.default.weight"];
     const key = "lm_head.base_layer.weight";
-    let data = new Float32Array();
+    let data: Float32Array = new Float32Array();
     using reference = isChanged
       ? merged({ ...content, tensors: { "lm_head.modules_to_save.weight": whole } })
       : merged(content);
