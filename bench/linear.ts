@@ -30,6 +30,7 @@ export const bench = defineBench({
   options: {
     dtype: { help: "bfloat16, float16 or float32", default: "bfloat16" },
     quant: { help: "how weights are stored: nf4, nf4-dq (double quantization), fp4, fp4-dq, q4_k, q8_0, …" },
+    of: { help: "what weights in 4-bit codes were before, where not the dtype: bfloat16 for float16 products" },
     rows: { help: "values of M, comma-separated", default: "1,2,4,8,16,64,512,2048" },
     kernel: { help: "own, or one kernel: of bench gemm; with --quant gemv, mma or dequantize", default: "own" },
     repeats: { help: "timed replays, of which the median counts", default: "15" },
@@ -42,7 +43,7 @@ export const bench = defineBench({
       repeats: positiveInteger("repeats", options.repeats),
     };
     if (options.quant === undefined) measurePlain(context, settings);
-    else measureQuantized(context, settings, options.quant);
+    else measureQuantized(context, settings, options.quant, options.of);
   },
 });
 
@@ -76,10 +77,10 @@ function measurePlain({ device, table, note }: BenchContext, { dtype, rows: size
   for (const [kernel, reason] of missing) note(`- ${kernel}: ${reason}`);
 }
 
-function measureQuantized(context: BenchContext, settings: Settings, quant: string): void {
+function measureQuantized(context: BenchContext, settings: Settings, quant: string, of: string | undefined): void {
   const { device, table, note } = context;
   const { dtype, rows: sizes, repeats } = settings;
-  const stored = parseStored(quant);
+  const stored = parseStored(quant, of);
   const kernel = parseQuantKernel(settings.kernel);
   const bandwidth = readBandwidth(device);
   const probes = loadProbes(device);
@@ -116,7 +117,7 @@ function measureQuantized(context: BenchContext, settings: Settings, quant: stri
   }
   const read = `read bandwidth ${bandwidth.toFixed(2)} TB/s`;
   table(
-    `Linear layers, ${quant}, x and cuBLASLt's weights in ${dtype.name}, from memory, median of ${repeats} graph replays; ${read}`,
+    `Linear layers, ${quant}${of ? ` of ${of}` : ""}, x and cuBLASLt's weights in ${dtype.name}, from memory, median of ${repeats} graph replays; ${read}`,
     rows,
   );
   table(`Dequantized to ${dtype.name} (read + written)`, dequantized);

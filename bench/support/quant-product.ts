@@ -14,11 +14,11 @@ import {
 import { QuantizedWeight, type QuantizeOptions } from "../../src/tensor/quantized-weight.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
 import type { Probes } from "./probes.ts";
-import type { ProductShape } from "./product.ts";
+import { type ProductShape, parseDtype } from "./product.ts";
 import { setsBeyondL2, type Timing, type TimingOptions, timeRotating } from "./timing.ts";
 
-/** How a weight is stored: 4-bit codes as bitsandbytes writes them, or a GGML type. */
-export type StoredAs = { readonly codes: QuantizeOptions } | { readonly blocks: GgmlType };
+/** How a weight is stored: 4-bit codes as bitsandbytes writes them, of values in `of` (or the product's dtype), or a GGML type. */
+export type StoredAs = { readonly codes: QuantizeOptions; readonly of?: DType } | { readonly blocks: GgmlType };
 
 const codes: Readonly<Record<string, QuantizeOptions>> = {
   nf4: { type: "nf4" },
@@ -27,10 +27,10 @@ const codes: Readonly<Record<string, QuantizeOptions>> = {
   "fp4-dq": { type: "fp4", nested: true },
 };
 
-/** `nf4`, `nf4-dq` (double quantization), `fp4`, `fp4-dq`, or a GGML type: `q4_k`. Throws ArgumentError. */
-export function parseStored(text: string): StoredAs {
+/** `nf4`, `nf4-dq` (double quantization), `fp4`, `fp4-dq`, or a GGML type: `q4_k`. `of`: see StoredAs. Throws ArgumentError. */
+export function parseStored(text: string, of?: string): StoredAs {
   const options = codes[text];
-  if (options) return { codes: options };
+  if (options) return { codes: options, ...(of !== undefined && { of: parseDtype(of) }) };
   const format = ggmlFormats.find((known) => known === text);
   if (format) return { blocks: ggmlType(format) };
   throw new ArgumentError(
@@ -143,7 +143,7 @@ export function randomWeight(
   seed: number,
 ): QuantizedWeight {
   if ("codes" in stored) {
-    using values = Tensor.randn(shape, { dtype, device, seed });
+    using values = Tensor.randn(shape, { dtype: stored.of ?? dtype, device, seed });
     return QuantizedWeight.quantize(values, stored.codes);
   }
   const bytes = ggmlBytes(stored.blocks, shape[0] * shape[1]);

@@ -3,6 +3,7 @@
 // packed, absmax: see code4.cuh; out [count] in the dtype. A thread turns 4 bytes into 8 values, four times, a block's width
 // apart: 16-byte stores that a warp lays side by side, four loads under way at once.
 // Traffic for 16-bit out: 0.5 + 4 / B read, 2 bytes written a value (150 MB for 14336 x 4096, B = 64). Bound by DRAM.
+// `through`: in types that are finer, values are rounded to this one first (`rounded` below), the weight's own.
 // The levels lie in shared memory, one bank each: lanes that ask for the same level are served together, others by
 // different banks.
 #include "../common/launch.cuh"
@@ -10,17 +11,33 @@
 
 constexpr int EACH = 8, ROUNDS = 4, THREADS = 256;
 
-__device__ __forceinline__ void expand(scalar_t* out, u32 four, const float* levels, float scale) {
-  Vec<scalar_t, EACH> v;
+// `throughTypes` in nf4.ts.
+enum Through : i32 { NONE, F16, BF16 };
+
+// Values of N codes.
+template <int N>
+__device__ __forceinline__ void rounded(Vec<float, N>& values, i32 through) {
+  if constexpr (!is_same<scalar_t, bf16>) {
+    if (through == NONE) return;
+#pragma unroll
+    for (int i = 0; i < N; i++)
+      values[i] = through == BF16 ? to_float(from_float<bf16>(values[i])) : to_float(from_float<f16>(values[i]));
+  }
+}
+
+__device__ __forceinline__ void expand(scalar_t* out, u32 four, const float* levels, float scale, i32 through) {
+  Vec<float, EACH> v;
 #pragma unroll
   for (int i = 0; i < EACH; i++) {
     const u32 nibble = four >> (i / 2 * 8 + (i % 2 ? 0 : 4)) & 15u; // the first of two in the upper bits
-    v[i] = from_float<scalar_t>(__fmul_rn(levels[nibble], scale));
+    v[i] = __fmul_rn(levels[nibble], scale);
   }
-  *reinterpret_cast<Vec<scalar_t, EACH>*>(out) = v;
+  rounded(v, through);
+  *reinterpret_cast<Vec<scalar_t, EACH>*>(out) = from_floats<scalar_t>(v);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) KERNEL_NAME(scalar_t* out, const u8* packed, CODE4_PARAMETERS, i64 count) {
+extern "C" __global__ void __launch_bounds__(THREADS) KERNEL_NAME(scalar_t* out, const u8* packed, CODE4_PARAMETERS, i64 count,
+                                                                   i32 through) {
   __shared__ float levels[16];
   if (threadIdx.x < 16) levels[threadIdx.x] = code[threadIdx.x];
   __syncthreads();
@@ -39,13 +56,15 @@ extern "C" __global__ void __launch_bounds__(THREADS) KERNEL_NAME(scalar_t* out,
 #pragma unroll
     for (int r = 0; r < ROUNDS; r++) {
       const i64 at = first + r * THREADS;
-      if (at < eights) expand(out + at * EACH, four[r], levels, scale[r]);
+      if (at < eights) expand(out + at * EACH, four[r], levels, scale[r], through);
     }
   }
   // The last values, fewer than eight.
   const i64 at = eights * EACH + threadIdx.x;
   if (blockIdx.x == 0 && at < count) {
     const u32 nibble = packed[at / 2] >> (at % 2 ? 0 : 4) & 15u;
-    out[at] = from_float<scalar_t>(__fmul_rn(levels[nibble], scales.at(at >> scales.shift)));
+    Vec<float, 1> v = {{__fmul_rn(levels[nibble], scales.at(at >> scales.shift))}};
+    rounded(v, through);
+    out[at] = from_float<scalar_t>(v[0]);
   }
 }

@@ -29,7 +29,7 @@ export const code4QuantizeKernel = defineKernel({
 export const code4DequantizeKernel = defineKernel({
   family: "code4_dequantize",
   source: "nf4/code4-dequantize.cu",
-  args: { out: "ptr", packed: "ptr", ...code4Args, count: "i64" },
+  args: { out: "ptr", packed: "ptr", ...code4Args, count: "i64", through: "i32" },
   axes: { dtype: floatDTypes },
   targets: ({ dtype }) => (dtype === "bf16" ? ["sm_60", "sm_80"] : ["sm_60"]),
 });
@@ -141,13 +141,18 @@ export function quantizeCode4(
   );
 }
 
-/** out[i] = level · absmax, float32 rounded to `dtype`. out: [count], on 32 bytes. */
+/** `Through` of code4-dequantize.cu. */
+const throughTypes = { none: 0, f16: 1, bf16: 2 } as const;
+
+/** out[i] = level · absmax, float32 rounded to `dtype`, before that to what roundedFirst says. out: [count], on 32 bytes. */
 export function dequantizeCode4(
   stream: Stream,
   data: Code4Data,
   p: { out: DevicePtr; count: number; dtype: DType },
 ): void {
   if (p.count === 0) return;
+  const first = roundedFirst(data, p.dtype);
+  const through = first ? (first === bfloat16 ? throughTypes.bf16 : throughTypes.f16) : throughTypes.none;
   // A thread takes 32 values a round.
   const blocks = gridStrideBlocks(stream.device, Math.ceil(p.count / 32), 256);
   launch(
@@ -155,7 +160,7 @@ export function dequantizeCode4(
     code4DequantizeKernel,
     floatVariant("dequantizeNf4", p.dtype),
     { grid: [blocks], block: 256 },
-    { out: p.out, packed: data.packed, ...code4ArgumentsOf(data), count: BigInt(p.count) },
+    { out: p.out, packed: data.packed, ...code4ArgumentsOf(data), count: BigInt(p.count), through },
   );
 }
 

@@ -4,7 +4,6 @@ import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
 import { type DevicePtr, nullPtr } from "../../driver/api.ts";
 import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
-import { cast } from "../copy/copy.ts";
 import { floatVariant } from "../float-variant.ts";
 import { dequantizeGgml } from "../ggml/ggml.ts";
 import { deviceTargets, type KernelShape, launch } from "../library.ts";
@@ -173,16 +172,7 @@ export function dequantizeWeight(
   const count = rows * k;
   if (weight.kind === "ggml") {
     dequantizeGgml(stream, { out, blocks: weight.blocks, type: weight.type, n: rows, cols: k, dtype });
-    return;
-  }
-  const first = roundedFirst(weight, dtype);
-  if (!first) {
+  } else {
     dequantizeCode4(stream, weight, { out, count, dtype });
-    return;
   }
-  // In place where the sizes are the same.
-  using apart = first.bytes < dtype.bytes ? stream.device.allocate(Math.max(16, count * first.bytes)) : undefined;
-  const x = apart?.ptr ?? out;
-  dequantizeCode4(stream, weight, { out: x, count, dtype: first });
-  cast(stream, { out, outDType: dtype, x, dtype: first, count });
 }
