@@ -1,6 +1,7 @@
 import type { DType } from "../../base/dtype.ts";
 import type { FourBitType } from "../../base/four-bit.ts";
 import { isJsonObject, type JsonObject } from "../json.ts";
+import { floatNumeral } from "./numerals.ts";
 
 /** How the weights beside a config.json are stored. */
 export interface ExportedStorage {
@@ -50,7 +51,7 @@ function quantizationConfig(dtype: DType, fourBit: NonNullable<ExportedStorage["
     llm_int8_enable_fp32_cpu_offload: false,
     llm_int8_has_fp16_weight: false,
     llm_int8_skip_modules: skipModules.length === 0 ? null : ["lm_head", ...skipModules],
-    llm_int8_threshold: 6,
+    llm_int8_threshold: floatNumeral(6), // transformers refuses a whole number
     load_in_4bit: true,
     load_in_8bit: false,
     quant_method: "bitsandbytes",

@@ -24,10 +24,15 @@ const floats = new Set([
   ...["beta_slow", "short_factor", "long_factor"],
 ]);
 
+/** A whole number that is written as a float: 6.0. */
+export function floatNumeral(value: number): string {
+  return `${mark}${value}.0`;
+}
+
 /** A config of ours with the numbers of such fields spelled as floats. */
 export function withFloatNumerals(json: JsonObject): JsonObject {
   const convert = (value: unknown, isFloat: boolean): unknown => {
-    if (typeof value === "number") return isFloat && Number.isInteger(value) ? `${mark}${value}.0` : value;
+    if (typeof value === "number") return isFloat && Number.isInteger(value) ? floatNumeral(value) : value;
     if (Array.isArray(value)) return value.map((one) => convert(one, isFloat));
     if (!isJsonObject(value)) return value;
     return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, convert(one, floats.has(name))]));
