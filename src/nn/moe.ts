@@ -61,6 +61,8 @@ export class MixtureOfExperts extends Module implements FeedForward {
   /** [E, C, F]. Quantized: [E · C, F]. */
   down: Tensor | QuantizedWeight;
   readonly config: MixtureConfig;
+  /** What the checkpoint calls it: its prefix, `model.layers.0.mlp`, and the projections of an expert. */
+  checkpoint: { readonly prefix: string; readonly names: ExpertNames } | undefined;
   /** Sees the router's logits [T, E] float32 of a pass before experts are chosen, and may overwrite them: to compare runs. */
   onRouterLogits: ((logits: Tensor) => void) | undefined;
 
@@ -99,12 +101,15 @@ export class MixtureOfExperts extends Module implements FeedForward {
     const { experts: e, hiddenSize: c, intermediateSize: f, names } = options;
     const router = weights.tensor("gate.weight", [e, c]);
     const all = weights.at("experts");
+    const make = (gateUp: Tensor | QuantizedWeight, down: Tensor | QuantizedWeight) => {
+      const mixture = new MixtureOfExperts(router, gateUp, down, options);
+      mixture.checkpoint = { prefix: weights.prefix, names };
+      return mixture;
+    };
     if (all.has("gate_up_proj")) {
-      return new MixtureOfExperts(
-        router,
+      return make(
         all.experts([{ name: "gate_up_proj", shape: [e, 2 * f, c] }], [e, 2 * f, c]),
         all.experts([{ name: "down_proj", shape: [e, c, f] }], [e, c, f]),
-        options,
       );
     }
     const stack = (projections: readonly string[], rows: number, cols: number) => {
@@ -113,7 +118,7 @@ export class MixtureOfExperts extends Module implements FeedForward {
       ).flat();
       return all.experts(parts, [e, projections.length * rows, cols]);
     };
-    return new MixtureOfExperts(router, stack([names.gate, names.up], f, c), stack([names.down], c, f), options);
+    return make(stack([names.gate, names.up], f, c), stack([names.down], c, f));
   }
 
   get experts(): number {

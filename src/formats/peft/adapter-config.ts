@@ -74,11 +74,13 @@ const otherKinds = [
   "layer_replication",
   "lora_bias",
   "monteclora_config",
-  "target_parameters",
   "trainable_token_indices",
   "use_bdlora",
   "use_qalora",
 ] as const;
+
+/** Parameters of which all experts of a layer share one, as transformers 5 holds them. */
+const expertParameter = /(^|\.)experts\.(gate_up_proj|down_proj)$/;
 
 /** Initialisations that change the base model as well: on the published base such an adapter is wrong. */
 const baseChanging = /^(pissa|olora|corda|loftq)/i;
@@ -96,6 +98,12 @@ function refuseOthers(source: FieldSource): void {
     if (!isUnset && !isEmpty) {
       throw new UnsupportedError(`${file}: ${name} is ${describeJson(value)}, which llcuda does not support`);
     }
+  }
+  const others = readField(source, "target_parameters", texts, []).filter((name) => !expertParameter.test(name));
+  if (others.length > 0) {
+    throw new UnsupportedError(
+      `${file}: target_parameters names ${describeJson(others)}; llcuda supports experts.gate_up_proj and experts.down_proj there`,
+    );
   }
   const init = json.init_lora_weights;
   if (typeof init === "string" && baseChanging.test(init)) {

@@ -13,8 +13,11 @@ export const adapterWeightsFile = "adapter_model.safetensors";
 export interface LoraModule {
   /** As in the base checkpoint, without `.weight`: `model.layers.0.self_attn.q_proj`. */
   readonly name: string;
-  /** Of an embedding [V, C], A is [r, V] and B is [C, r]: its rows are those of (B·A)ᵀ. */
-  readonly kind: "linear" | "embedding";
+  /**
+   * Of an embedding [V, C], A is [r, V] and B is [C, r]: its rows are those of (B·A)ᵀ. Of the experts of a layer, which share
+   * one parameter [E, out, in], A is [E·r, in], expert after expert, and B is [out, r·E], where experts lie side by side.
+   */
+  readonly kind: "linear" | "embedding" | "experts";
   readonly rank: number;
   readonly scale: number;
   /** [r, in]. */
@@ -107,13 +110,15 @@ function sort(source: WeightSource): { parts: Map<string, Parts>; replaced: Map<
   for (const info of source.tensors.values()) {
     const name = info.name
       .replace(/^base_model\.model\./, "")
-      .replace(/\.(?:default|modules_to_save|base_layer)(?=\.|$)/g, "");
+      // The two parameters of a layer's experts are told apart by it.
+      .replace(/\.(?:default|modules_to_save|(?<!\.experts\.)base_layer)(?=\.|$)/g, "");
     const match = /^(.+)\.(lora_\w+(?:\.weight)?)$/.exec(name);
     const role = match && Object.hasOwn(roles, match[2]!) ? roles[match[2]!] : undefined;
     if (match && role) {
       const [slot, kind] = role;
       const module = parts.get(match[1]!) ?? { kind: kind ?? "linear" };
-      parts.set(match[1]!, { ...module, ...(kind && { kind }), [slot]: once(info, module[slot]) });
+      const own = kind === "linear" && /\.experts(\.base_layer)?$/.test(match[1]!) ? "experts" : kind;
+      parts.set(match[1]!, { ...module, ...(own && { kind: own }), [slot]: once(info, module[slot]) });
     } else if (!match && /\.(weight|bias)$/.test(name)) {
       replaced.set(name, once(info, replaced.get(name)));
     } else {
@@ -141,7 +146,14 @@ function assemble(name: string, { kind, a, b, magnitude }: Parts, config: Adapte
   };
   if (!a || !b) return fail(`has ${a ? "lora_A but no lora_B" : "no lora_A"}; is the adapter complete?`);
   const rank = config.rankOf(name);
-  if (a.shape.length !== 2 || b.shape.length !== 2 || a.shape[0] !== rank || b.shape[1] !== rank) {
+  const isMatrix = a.shape.length === 2 && b.shape.length === 2;
+  if (kind === "experts") {
+    if (!isMatrix || a.shape[0] !== b.shape[1] || a.shape[0]! % rank !== 0) {
+      fail(
+        `has A ${formatShape(a.shape)} and B ${formatShape(b.shape)}; ${config.file} gives each expert rank ${rank}: [E · ${rank}, in] and [out, E · ${rank}]`,
+      );
+    }
+  } else if (!isMatrix || a.shape[0] !== rank || b.shape[1] !== rank) {
     fail(
       `has A ${formatShape(a.shape)} and B ${formatShape(b.shape)}; ${config.file} gives it rank ${rank}: [${rank}, in] and [out, ${rank}]`,
     );

@@ -43,6 +43,11 @@ export class AdapterChange implements WeightChange {
       );
     };
     for (const module of adapter.modules.values()) {
+      if (module.kind === "experts") {
+        throw new UnsupportedError(
+          `${adapter.directory}: the adapter changes all experts of "${module.name}" together (target_parameters), which is not written weight by weight; load the model with the adapter and savePretrained it`,
+        );
+      }
       const weight = find(`${module.name}.weight`);
       const [rows, cols] = module.kind === "embedding" ? [module.a, module.b] : [module.b, module.a];
       const made = module.kind === "embedding" ? [rows.shape[1]!, cols.shape[0]!] : [rows.shape[0]!, cols.shape[1]!];

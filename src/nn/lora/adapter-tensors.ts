@@ -102,6 +102,7 @@ export class AdapterTensors implements Disposable {
         this.#adapt(module, place, this.#own(a.to(this.#dtype)), this.#own(b.to(this.#dtype)));
       };
     }
+    if (place.kind !== "embedding") return undefined; // refused: see refuseUnlessRunnable
     return () => {
       const { embedding } = place;
       const table = this.tables.get(embedding) ?? copyOf(embedding.weight, this.#dtype);
@@ -127,10 +128,10 @@ export class AdapterTensors implements Disposable {
   }
 
   #replace({ info, place }: FittedWeight, uploads: Upload[]): void {
-    if (place.kind === "norm") return; // refused: see refuseUnlessRunnable
     const weight = this.#upload(info, uploads);
     if (place.kind === "embedding") this.tables.set(place.embedding, weight);
-    else this.projections.set(place.projection, new Linear(weight, biasOf(place.projection), { fixed: true }));
+    if (place.kind === "projection")
+      this.projections.set(place.projection, new Linear(weight, biasOf(place.projection), { fixed: true }));
   }
 
   /** Whether a replaced weight is another than the base's. */
@@ -172,6 +173,9 @@ function biasOf(projection: Projection): Tensor | undefined {
 function refuseUnlessRunnable(adapter: LoraAdapter, { modules, replaced }: FittedAdapter): void {
   const mergeOnly = (what: string) => new MergeOnlyError(adapter.directory, what);
   if (modules.some(({ module }) => module.magnitude)) throw mergeOnly("the adapter uses DoRA (use_dora)");
+  for (const { place } of [...modules, ...replaced]) {
+    if (place.kind === "expert" || place.kind === "experts") throw mergeOnly("the adapter works on experts");
+  }
   for (const { info, field, place } of replaced) {
     if (place.kind === "norm") throw mergeOnly(`the adapter trained a norm ("${info.name}")`);
     if (field === "bias") throw mergeOnly(`the adapter trained a bias ("${info.name}")`);

@@ -2,6 +2,7 @@ import { FormatError, UnsupportedError } from "../../base/errors.ts";
 import { formatShape } from "../../base/shape.ts";
 import type { LoraAdapter, LoraModule } from "../../formats/peft/adapter.ts";
 import type { TensorInfo } from "../../formats/weight-source.ts";
+import type { MixtureOfExperts } from "../moe.ts";
 import { type Place, plainName } from "./places.ts";
 
 /** Where a low-rank change fits: not at norms, whose weights are vectors. */
@@ -17,7 +18,7 @@ export interface FittedModule {
 export interface FittedWeight {
   readonly info: TensorInfo;
   readonly field: "weight" | "bias";
-  readonly place: Place;
+  readonly place: Exclude<Place, { kind: "experts" }>;
 }
 
 export interface FittedAdapter {
@@ -38,18 +39,20 @@ export function fitAdapter(adapter: LoraAdapter, places: ReadonlyMap<string, Pla
         `${module.a.file}: ${module.name} is adapted as a projection, but in the base model it is a norm`,
       );
     }
-    if ((place.kind === "embedding") !== (module.kind === "embedding")) {
+    if (kindAt(place) !== module.kind) {
       throw new FormatError(
         module.a.file,
-        `${module.a.file}: ${module.name} is adapted as ${module.kind === "embedding" ? "an embedding" : "a projection"}, which it is not in the base model`,
+        `${module.a.file}: ${module.name} is adapted as ${kindNames[module.kind]}, which it is not in the base model`,
       );
     }
-    checkFactors(module, place);
+    if (place.kind === "experts") expertsWeight(module, place.mixture);
+    else checkFactors(module, place);
     return { module, place };
   });
   const replaced = [...adapter.replaced].map(([name, info]): FittedWeight => {
     const field = name.endsWith(".bias") ? "bias" : "weight";
     const place = findPlace(adapter, name.slice(0, -field.length - 1), places);
+    if (place.kind === "experts") throw mismatch(info, place.mixture.gateUp.shape);
     const shape = shapeAt(place);
     const expected = field === "bias" ? shape.slice(0, 1) : shape;
     if (formatShape(info.shape) !== formatShape(expected)) throw mismatch(info, expected);
@@ -65,23 +68,45 @@ function findPlace(adapter: LoraAdapter, name: string, places: ReadonlyMap<strin
   throw new UnsupportedError(
     known
       ? `${adapter.directory}: the adapter works on "${name}", but the base model has no such layer; it was trained on another base`
-      : `${adapter.directory}: the adapter works on "${name}"; llcuda applies adapters to the projections of attention and feed-forward, to norms, embeddings and the head`,
+      : `${adapter.directory}: the adapter works on "${name}"; llcuda applies adapters to the projections of attention and feed-forward, to experts, norms, embeddings and the head`,
   );
 }
 
+const kindNames = { embedding: "an embedding", linear: "a projection", experts: "all experts of a layer" } as const;
+
+function kindAt({ kind }: MatrixPlace): LoraModule["kind"] {
+  return kind === "embedding" || kind === "experts" ? kind : "linear";
+}
+
+/** Which parameter of a mixture a change of all its experts fits; shapes tell, for 2F = C = F cannot be. Throws FormatError. */
+export function expertsWeight(
+  { rank, a, b }: LoraModule,
+  { experts, router, down }: MixtureOfExperts,
+): "gateUp" | "down" {
+  const [hidden, inner] = [router.shape[1]!, down.shape.at(-1)!];
+  const fits = (rows: number, cols: number) => b.shape[0] === rows && a.shape[1] === cols;
+  if (a.shape[0] === experts * rank) {
+    if (fits(2 * inner, hidden)) return "gateUp";
+    if (fits(hidden, inner)) return "down";
+  }
+  throw mismatch(b, [hidden, experts * rank]);
+}
+
 /** [rows, columns] of the module's weight. */
-function shapeAt(place: Place): readonly number[] {
+function shapeAt(place: Exclude<Place, { kind: "experts" }>): readonly number[] {
   switch (place.kind) {
     case "embedding":
       return place.embedding.weight.shape;
     case "norm":
       return place.norm.weight.shape;
+    case "expert":
+      return [place.rows, place.mixture[place.weight].shape.at(-1)!];
     case "projection":
       return [place.rows, place.projection.inFeatures];
   }
 }
 
-function checkFactors({ kind, rank, a, b }: LoraModule, place: MatrixPlace): void {
+function checkFactors({ kind, rank, a, b }: LoraModule, place: Exclude<MatrixPlace, { kind: "experts" }>): void {
   const [rows, cols] = shapeAt(place) as [number, number];
   const [outputs, inputs] = kind === "embedding" ? [cols, rows] : [rows, cols];
   if (a.shape[1] !== inputs) throw mismatch(a, [rank, inputs]);

@@ -6,13 +6,12 @@ import type { TensorInfo } from "../../formats/weight-source.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import { tidy } from "../../tensor/tidy.ts";
 import type { Upload } from "../checkpoint-weights.ts";
-import { Embedding } from "../embedding.ts";
 import { Linear } from "../linear.ts";
 import type { Module } from "../module.ts";
-import type { RMSNorm } from "../rms-norm.ts";
+import type { MixtureOfExperts } from "../moe.ts";
 import { type UploadOptions, uploadWeights } from "../upload.ts";
 import { changesNothing, hasEffect } from "./effect.ts";
-import { type FittedAdapter, fitAdapter, type MatrixPlace } from "./fit.ts";
+import { expertsWeight, type FittedAdapter, type FittedWeight, fitAdapter, type MatrixPlace } from "./fit.ts";
 import { addLowRank } from "./low-rank.ts";
 import { findPlaces, type Place } from "./places.ts";
 
@@ -30,7 +29,7 @@ export async function mergeAdapter(
   using adapter = LoraAdapter.open(directory);
   const fitted = fitAdapter(adapter, findPlaces(network));
   if (!hasEffect(adapter) && fitted.replaced.length === 0) throw changesNothing(adapter);
-  for (const { place } of [...fitted.modules, ...fitted.replaced]) layerOf(place); // before anything has changed
+  for (const { place } of [...fitted.modules, ...fitted.replaced]) refuseQuantized(place); // before anything has changed
   untie(network, fitted);
   const { device } = network;
   const uploads: Upload[] = [];
@@ -64,13 +63,23 @@ interface Factors {
   readonly magnitude: Tensor | undefined;
 }
 
-function mergeModule({ scale }: LoraModule, place: MatrixPlace, { a, b, magnitude }: Factors): void {
-  const { weight } = layerOf(place);
+function mergeModule(module: LoraModule, place: MatrixPlace, { a, b, magnitude }: Factors): void {
+  const { scale, rank } = module;
   if (place.kind === "embedding") {
-    addLowRank(weight, { left: a.transpose(0, 1), right: b.transpose(0, 1), scale });
+    addLowRank(weightOf(place), { left: a.transpose(0, 1), right: b.transpose(0, 1), scale });
     return;
   }
-  const rows = weight.narrow(0, place.begin, place.rows);
+  if (place.kind === "experts") {
+    const { experts } = place.mixture;
+    const all = floatWeight(place.mixture, expertsWeight(module, place.mixture));
+    const apart = b.reshape([b.shape[0]!, rank, experts]);
+    for (let e = 0; e < experts; e++) {
+      const left = apart.select(2, e).contiguous();
+      addLowRank(all.select(0, e), { left, right: a.narrow(0, e * rank, rank), scale });
+    }
+    return;
+  }
+  const rows = weightOf(place).narrow(0, place.begin, place.rows);
   addLowRank(rows, { left: b, right: a, scale }, magnitude && ((sums, first) => rescale(sums, magnitude, first)));
 }
 
@@ -86,36 +95,70 @@ export function rescale(sums: Tensor, magnitude: Tensor, first: number): void {
 function replacedTarget(
   info: TensorInfo,
   field: "weight" | "bias",
-  place: Place,
+  place: FittedWeight["place"],
 ): { target: Tensor; targetOffset: number } {
-  const layer = layerOf(place);
   const begin = place.kind === "projection" ? place.begin : 0;
-  if (field === "weight") return { target: layer.weight, targetOffset: begin * (layer.weight.shape[1] ?? 0) };
+  if (field === "weight" && place.kind === "expert") {
+    const target = floatWeight(place.mixture, place.weight);
+    const [, rows, cols] = target.shape as [number, number, number];
+    return { target, targetOffset: (place.expert * rows + place.begin) * cols };
+  }
+  if (field === "weight") {
+    const target = weightOf(place);
+    return { target, targetOffset: begin * (target.shape[1] ?? 0) };
+  }
+  const layer = place.kind === "projection" ? place.projection : undefined;
   if (layer instanceof Linear && layer.bias) return { target: layer.bias, targetOffset: begin };
   throw new UnsupportedError(`${info.file}: it has a bias "${info.name}", but the base model's layer has none`);
 }
 
-type PlainLayer = Linear | RMSNorm | (Embedding & { weight: Tensor });
+/** The matrix (of a norm, the vector) that a place is in. Throws UnsupportedError when it is quantized. */
+function weightOf(place: Exclude<Place, { kind: "experts" }>): Tensor {
+  switch (place.kind) {
+    case "norm":
+      return place.norm.weight;
+    case "expert":
+      return floatWeight(place.mixture, place.weight).select(0, place.expert);
+    case "embedding":
+      if (place.embedding.weight instanceof Tensor) return place.embedding.weight;
+      throw quantized(place.embedding.name);
+    case "projection":
+      if (place.projection instanceof Linear) return place.projection.weight;
+      throw quantized(place.projection.stacks[place.part]?.name);
+  }
+}
 
-/** The layer whose weight a merge changes. Throws UnsupportedError when that is quantized. */
-function layerOf(place: Place): PlainLayer {
-  if (place.kind === "norm") return place.norm;
-  const layer = place.kind === "embedding" ? place.embedding : place.projection;
-  if (layer instanceof Linear || (layer instanceof Embedding && layer.weight instanceof Tensor))
-    return layer as PlainLayer;
-  const name = place.kind === "embedding" ? place.embedding.name : place.projection.stacks[place.part]?.name;
-  throw new UnsupportedError(
+/** [E, rows, columns]. */
+function floatWeight(mixture: MixtureOfExperts, weight: "gateUp" | "down"): Tensor {
+  const all = mixture[weight];
+  if (all instanceof Tensor) return all;
+  throw quantized(`${mixture.checkpoint?.prefix}.experts`);
+}
+
+function quantized(name: string | undefined): UnsupportedError {
+  return new UnsupportedError(
     `an adapter is merged into float weights, and those of ${name} are quantized; apply it beside them (without merge), or write a merged model with "llcuda merge"`,
   );
 }
 
+function refuseQuantized(place: Place): void {
+  tidy(() => {
+    if (place.kind !== "experts") weightOf(place);
+    else for (const weight of ["gateUp", "down"] as const) floatWeight(place.mixture, weight);
+  });
+}
+
 /** Gives an embedding and a head that share a weight one each, where an adapter changes only one or both apart. */
 function untie(network: Module, { modules, replaced }: FittedAdapter): void {
-  const changed = new Set([...modules, ...replaced].map(({ place }) => layerOf(place)));
-  const owners = new Map<Tensor, PlainLayer>();
+  const changed = new Set<Module>();
+  for (const { place } of [...modules, ...replaced]) {
+    if (place.kind === "embedding") changed.add(place.embedding);
+    if (place.kind === "projection") changed.add(place.projection);
+  }
+  const owners = new Map<Tensor, Module>();
   for (const module of network.modules()) {
     if (!("weight" in module) || !(module.weight instanceof Tensor)) continue;
-    const layer = module as PlainLayer;
+    const layer = module as Module & { weight: Tensor };
     const other = owners.get(layer.weight);
     if (other && (changed.has(layer) || changed.has(other))) layer.weight = layer.weight.clone();
     else owners.set(layer.weight, layer);

@@ -1,5 +1,6 @@
 import { Embedding } from "../embedding.ts";
 import type { Module } from "../module.ts";
+import { MixtureOfExperts } from "../moe.ts";
 import { Projection } from "../projection.ts";
 import { RMSNorm } from "../rms-norm.ts";
 
@@ -14,6 +15,17 @@ export type Place =
       readonly rows: number;
     }
   | { readonly kind: "embedding"; readonly embedding: Embedding }
+  /** Of one expert: rows of its gate and up projections [2F, C], or its down projection [C, F]. */
+  | {
+      readonly kind: "expert";
+      readonly mixture: MixtureOfExperts;
+      readonly weight: "gateUp" | "down";
+      readonly expert: number;
+      readonly begin: number;
+      readonly rows: number;
+    }
+  /** One of the two parameters that all experts of a layer share; which, the shapes say. */
+  | { readonly kind: "experts"; readonly mixture: MixtureOfExperts }
   /** Only for weights that were trained whole. */
   | { readonly kind: "norm"; readonly norm: RMSNorm };
 
@@ -32,6 +44,7 @@ export function findPlaces(network: Module): Map<string, Place> {
     if (module instanceof RMSNorm && module.name !== undefined) {
       places.set(plainName(module.name), { kind: "norm", norm: module });
     }
+    if (module instanceof MixtureOfExperts) for (const [name, place] of expertPlaces(module)) places.set(name, place);
     if (!(module instanceof Projection)) continue;
     let begin = 0;
     for (const [part, { name, rows }] of module.stacks.entries()) {
@@ -40,4 +53,30 @@ export function findPlaces(network: Module): Map<string, Place> {
     }
   }
   return places;
+}
+
+/**
+ * The places of a mixture, by the checkpoint's names and by those of transformers 5, where every mixture is `mlp` and its two
+ * parameters are wrapped, one inside the other.
+ */
+function* expertPlaces(mixture: MixtureOfExperts): Generator<[string, Place]> {
+  if (!mixture.checkpoint) return;
+  const { prefix, names } = mixture.checkpoint;
+  const all = `${plainName(prefix)}.experts`;
+  const today = all.replace(/\.block_sparse_moe\./, ".mlp.");
+  for (const name of [today, `${today}.base_layer`]) yield [name, { kind: "experts", mixture }];
+  const [hidden, inner] = [mixture.router.shape[1]!, mixture.down.shape.at(-1)!];
+  for (let expert = 0; expert < mixture.experts; expert++) {
+    const part = (weight: "gateUp" | "down", begin: number, rows: number): Place => ({
+      kind: "expert",
+      mixture,
+      weight,
+      expert,
+      begin,
+      rows,
+    });
+    yield [`${all}.${expert}.${names.gate}`, part("gateUp", 0, inner)];
+    yield [`${all}.${expert}.${names.up}`, part("gateUp", inner, inner)];
+    yield [`${all}.${expert}.${names.down}`, part("down", 0, hidden)];
+  }
 }

@@ -135,7 +135,7 @@ describe("what makes LoRA something else is refused by name", () => {
     [{ peft_type: "LOKR" }, /peft_type "LOKR" is not supported; llcuda reads LORA/],
     [{ peft_type: "IA3" }, /"IA3"/],
     [{ peft_type: undefined }, /peft_type is missing/],
-    [{ target_parameters: ["experts.gate_up_proj"] }, /target_parameters is/],
+    [{ target_parameters: ["experts.down_proj", "q_proj.weight"] }, /target_parameters names \["q_proj.weight"\]/],
     [{ trainable_token_indices: [1, 2] }, /trainable_token_indices is \[1,2\]/],
     [{ layer_replication: [[0, 4]] }, /layer_replication/],
     [{ lora_bias: true }, /lora_bias is true/],
