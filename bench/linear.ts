@@ -32,7 +32,10 @@ export const bench = defineBench({
     quant: { help: "how weights are stored: nf4, nf4-dq (double quantization), fp4, fp4-dq, q4_k, q8_0, …" },
     of: { help: "what weights in 4-bit codes were before, where not the dtype: bfloat16 for float16 products" },
     rows: { help: "values of M, comma-separated", default: "1,2,4,8,16,64,512,2048" },
-    kernel: { help: "own, or one kernel: of bench gemm; with --quant gemv, mma or dequantize", default: "own" },
+    kernel: {
+      help: "own, or one kernel: of bench gemm; with --quant gemv, mma, gemm, wmma or dequantize",
+      default: "own",
+    },
     repeats: { help: "timed replays, of which the median counts", default: "15" },
   },
   measure(context, options) {

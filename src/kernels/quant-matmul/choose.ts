@@ -1,4 +1,5 @@
 import type { QuantFormat } from "./formats.ts";
+import { type GemmBlock, gemmBlock, gemmSplits } from "./gemm-layout.ts";
 import { type MmaBlock, mmaBlock } from "./layout.ts";
 import type { QuantKernelName } from "./params.ts";
 
@@ -27,13 +28,20 @@ export interface QuantShape {
 export interface QuantMachine {
   /** Of the newest PTX target that may be used, times ten. */
   readonly capability: number;
+  /** Target sm_90a may be used. */
+  readonly hopper: boolean;
   readonly sharedBytes: number;
   readonly multiprocessors: number;
 }
 
+/** Rows from which on dequantizing W once costs less than decoding it for every 64 of them. */
+const mostGemmRows = 128;
+
 export type QuantChoice =
   | { readonly kernel: "gemv" }
   | ({ readonly kernel: "mma"; readonly rows: "8" | "16" } & MmaBlock)
+  | ({ readonly kernel: "gemm" | "wgmma" } & GemmBlock)
+  | { readonly kernel: "wmma"; readonly splits: number }
   | { readonly kernel: "dequantize" };
 
 /** Why a kernel cannot compute a shape, as the end of a sentence; undefined when it can. */
@@ -51,6 +59,13 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
       if (s.k % 64 !== 0) return "K must be a multiple of 64";
       if (!s.vectorX) return "rows of x must start on 16 bytes";
       return s.format === "code4" ? code4Refusal(s) : undefined;
+    case "gemm":
+      return gemmRefusal(s, on);
+    case "wgmma":
+      if (s.format !== "code4") return "it multiplies 4-bit codes";
+      return on.hopper ? gemmRefusal(s, on) : "it needs a GPU of capability 9.0 (target sm_90a)";
+    case "wmma":
+      return wmmaRefusal(s, on);
   }
 }
 
@@ -60,12 +75,39 @@ function code4Refusal(s: QuantShape): string | undefined {
   return s.nested && s.blockSize !== 64 ? "nested absmax needs blocks of 64" : undefined;
 }
 
+function gemmRefusal(s: QuantShape, on: QuantMachine): string | undefined {
+  if (s.dtype === "f32") return "it multiplies float16 and bfloat16";
+  if (on.capability < 80) return "it needs target sm_80 or newer";
+  if (s.rounded) return "it does not round values to another type";
+  return manyRowsRefusal(s) ?? (gemmBlock(gemmProblem(s), on) ? undefined : "a block may not have the shared memory");
+}
+
+function wmmaRefusal(s: QuantShape, on: QuantMachine): string | undefined {
+  if (s.dtype !== "f16") return "it multiplies float16";
+  if (on.capability < 70) return "it needs target sm_70 or newer";
+  return manyRowsRefusal(s);
+}
+
+function manyRowsRefusal(s: QuantShape): string | undefined {
+  if (!s.vectorX) return "rows of x must start on 16 bytes";
+  if (s.format !== "code4") return undefined;
+  if (s.k % 64 !== 0) return "with 4-bit codes K must be a multiple of 64";
+  return s.blockSize < 64 ? "blocks of 4-bit codes must have 64 values or more" : undefined;
+}
+
+function gemmProblem(s: QuantShape) {
+  return { ...s, rows: s.gated ? 2 * s.n : s.n };
+}
+
 /** The kernel for a shape. Pure; docs/kernels/nf4.md gives the reasons with numbers. */
 export function chooseQuant(s: QuantShape, on: QuantMachine): QuantChoice {
   const can = (kernel: QuantKernelName): boolean => quantRefusal(kernel, s, on) === undefined;
   // Few rows: the weight is read once, in its small form.
   if (can("mma")) return choiceOf("mma", s, on);
   if (can("gemv")) return choiceOf("gemv", s, on);
+  if (s.m <= mostGemmRows && can("wgmma")) return choiceOf("wgmma", s, on);
+  if (s.m <= mostGemmRows && can("gemm")) return choiceOf("gemm", s, on);
+  if (s.m <= mostGemmRows && on.capability < 80 && can("wmma")) return choiceOf("wmma", s, on);
   // Many: a weight dequantized once is multiplied by the 16-bit kernels, which the tensor cores bound.
   return choiceOf("dequantize", s, on);
 }
@@ -77,8 +119,13 @@ export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachin
       return { kernel };
     case "mma":
       return { kernel, rows: s.m <= 8 ? "8" : "16", ...mmaBlock({ ...s, rows: s.gated ? 2 * s.n : s.n }, on) };
-    default:
-      return { kernel: "dequantize" };
+    case "gemm":
+    case "wgmma":
+      return { kernel, ...gemmBlock(gemmProblem(s), on)! };
+    case "wmma":
+      return { kernel, splits: gemmSplits(gemmProblem(s).rows, s.k, on.multiprocessors) };
+    case "dequantize":
+      return { kernel };
   }
 }
 

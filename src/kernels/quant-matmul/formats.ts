@@ -32,3 +32,12 @@ export function formatShape(format: QuantFormat): FormatShape {
     block: blockElements,
   };
 }
+
+/**
+ * Bytes between rows of a span in shared memory: whole 16-byte pieces, one more than the span fills because it may start inside
+ * one, and spread so that the 32 bytes that four lanes read at once in four rows lie in different banks.
+ */
+export function ringPitch(spanBytes: number): number {
+  const pieces = Math.ceil(spanBytes / 16) + 1;
+  return Math.floor((pieces * 16 + 31) / 64) * 64 + 32;
+}

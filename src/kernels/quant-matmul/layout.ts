@@ -1,4 +1,4 @@
-import { formatShape, type QuantFormat, spanValues } from "./formats.ts";
+import { formatShape, type QuantFormat, ringPitch, spanValues } from "./formats.ts";
 
 /** How a launch of a tensor-core kernel divides its work; see quant-mma.cuh. */
 export interface MmaBlock {
@@ -35,8 +35,7 @@ export function mmaLayout(format: QuantFormat, rows: 8 | 16, k: number) {
   // Rows of x are shifted by what lanes of neighbouring rows read at once, so that they meet different banks.
   if (format === "code4") return { table: 256 * 32 * 4 + 256 * 4, perWarp: sums, xRow: xBytes + 16 };
   const { spanBytes, group, hasMin } = formatShape(format);
-  const pieces = Math.ceil(spanBytes / 16) + 1;
-  const stage = mmaTile * (Math.floor((pieces * 16 + 31) / 64) * 64 + 32);
+  const stage = mmaTile * ringPitch(spanBytes);
   const scales = mmaTile * (spanValues / group) * (hasMin ? 2 : 1) * 4;
   const wide = format === "q8_0" || format === "q4_k" || format === "q5_k";
   return { table: 0, perWarp: (stage <= 3584 ? 3 : 2) * stage + scales + sums, xRow: xBytes + (wide ? 64 : 32) };

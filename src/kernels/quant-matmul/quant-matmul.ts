@@ -12,6 +12,7 @@ import { matmulFlags } from "../matmul/specs.ts";
 import { code4ArgumentsOf, dequantizeCode4, roundedFirst } from "../nf4/nf4.ts";
 import { targetNumber } from "../target.ts";
 import { choiceOf, chooseQuant, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
+import { launchGemm } from "./gemm.ts";
 import { mmaTile } from "./layout.ts";
 import type { QuantData, QuantMatmulParams } from "./params.ts";
 import { code4MmaKernel, ggmlMmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
@@ -30,6 +31,11 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
   switch (choice.kernel) {
     case "mma":
       launchMma(stream, p, choice);
+      break;
+    case "gemm":
+    case "wgmma":
+    case "wmma":
+      launchGemm(stream, shape, choice, quantArguments(p));
       break;
     case "gemv":
       launchGemv(stream, p);
@@ -66,7 +72,13 @@ export function quantShapeOf(p: QuantMatmulParams): QuantShape {
 /** What the choice wants to know of a device. */
 export function quantMachine(device: Device): QuantMachine {
   const { multiprocessors, sharedPerBlockOptin } = device.attributes;
-  return { capability: targetNumber(deviceTargets(device)[0]!), sharedBytes: sharedPerBlockOptin, multiprocessors };
+  const targets = deviceTargets(device);
+  return {
+    capability: targetNumber(targets[0]!),
+    hopper: targets.includes("sm_90a"),
+    sharedBytes: sharedPerBlockOptin,
+    multiprocessors,
+  };
 }
 
 function choose(stream: Stream, p: QuantMatmulParams, shape: QuantShape): QuantChoice {

@@ -32,13 +32,13 @@ struct code4 {
 
 // The same, multiplied in f16 by values that are bf16: level * absmax rounded to it, as bitsandbytes dequantizes them.
 struct code4_rounded : code4 {};
-
+#ifdef VARIANT_FORMAT // a kernel of one format
 using Format = VARIANT_FORMAT;
 constexpr bool ROUNDED = is_same<Format, code4_rounded>;
 constexpr bool CODE4 = ROUNDED || is_same<Format, code4>;
 constexpr int GROUPS_IN_CHUNK = CHUNK / Format::GROUP; // 1, 2 or 4; quad i of a lane belongs to i * GROUPS_IN_CHUNK / 4
 constexpr int GROUPS_IN_SPAN = SPAN / Format::GROUP;
-
+#endif
 // Row c of W's matrix behind row r of a tile: gated, a tile's upper half are gates and its lower half the ups of the same
 // columns of D.
 template <int TILE>

@@ -39,6 +39,70 @@ export const code4MmaKernel = defineKernel({
   targets: ({ format }) => (format === "code4" ? ["sm_80", "sm_90"] : ["sm_80"]),
 });
 
+const splitArgs = { ...quantArgs, parts: "ptr", splits: "i32" } as const satisfies ArgSpec;
+
+const gemmArgs = {
+  ...splitArgs,
+  passRows: "i32",
+  xStages: "i32",
+  wStages: "i32",
+} as const satisfies ArgSpec;
+
+export const code4GemmKernel = defineKernel({
+  family: "code4_gemm",
+  source: "quant-matmul/code4-gemm.cu",
+  args: gemmArgs,
+  axes: { format: ["code4"], dtype: ["f16", "bf16"] },
+  targets: ["sm_80"],
+});
+
+/** With Hopper's own instructions. */
+export const code4WgmmaKernel = defineKernel({
+  family: "code4_wgmma",
+  source: "quant-matmul/code4-wgmma.cu",
+  args: gemmArgs,
+  axes: { format: ["code4"], dtype: ["f16", "bf16"] },
+  targets: ["sm_90a"],
+});
+
+/** All types in one file: the loop is the same, and what differs is chosen once in 64 elements of K. */
+export const ggmlGemmKernel = defineKernel({
+  family: "ggml_gemm",
+  source: "quant-matmul/ggml-gemm.cu",
+  args: { ...gemmArgs, type: "i32", spanBytes: "i32", pitch: "i32" },
+  axes: { dtype: ["f16", "bf16"] },
+  targets: ["sm_80"],
+});
+
+/** Every format in one file, as in ggml_gemm. */
+export const quantWmmaKernel = defineKernel({
+  family: "quant_wmma",
+  source: "quant-matmul/quant-wmma.cu",
+  args: { ...splitArgs, type: "i32", spanBytes: "i32" },
+  axes: { dtype: ["f16"] },
+  targets: ["sm_70"],
+});
+
+export const quantCombineKernel = defineKernel({
+  family: "quant_combine",
+  source: "quant-matmul/quant-combine.cu",
+  args: {
+    out: "ptr",
+    parts: "ptr",
+    bias: "ptr",
+    residual: "ptr",
+    m: "i32",
+    n: "i32",
+    splits: "i32",
+    flags: "u32",
+    ldd: "i64",
+    ldr: "i64",
+    factor: "f32",
+  },
+  axes: { dtype: ["f16", "bf16"] },
+  targets: ({ dtype }) => (dtype === "f16" ? ["sm_70"] : ["sm_80"]),
+});
+
 const commonFormats: readonly string[] = ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"];
 
 export const ggmlMmaKernel = defineKernel({

@@ -9,9 +9,10 @@ import {
   quantRefusal,
 } from "../../../src/kernels/quant-matmul/choose.ts";
 import { quantFormats } from "../../../src/kernels/quant-matmul/formats.ts";
+import { gemmBlock, gemmSplits } from "../../../src/kernels/quant-matmul/gemm-layout.ts";
 import { chooseSlices, mmaBlock } from "../../../src/kernels/quant-matmul/layout.ts";
 
-const h100: QuantMachine = { capability: 90, sharedBytes: 227 * 1024, multiprocessors: 132 };
+const h100: QuantMachine = { capability: 90, hopper: true, sharedBytes: 227 * 1024, multiprocessors: 132 };
 const shape: QuantShape = {
   m: 1,
   n: 14336,
@@ -28,9 +29,21 @@ const chosen = (change: Partial<QuantShape>, on = h100) => chooseQuant({ ...shap
 
 describe("the kernel for a product with a quantized weight", () => {
   test("few rows read the weight as it is stored, many a dequantized copy", () => {
-    expect([1, 8, 16, 17, 2048].map((m) => chosen({ m }))).toEqual(["mma", "mma", "mma", "dequantize", "dequantize"]);
+    expect([1, 8, 16, 17, 64, 2048].map((m) => chosen({ m }))).toEqual([
+      ...["mma", "mma", "mma"],
+      ...["wgmma", "wgmma", "dequantize"],
+    ]);
     expect([1, 8, 9].map((m) => chosen({ m, dtype: "f32" }))).toEqual(["gemv", "gemv", "dequantize"]);
-    expect([1, 8, 9].map((m) => chosen({ m }, { ...h100, capability: 75 }))).toEqual(["gemv", "gemv", "dequantize"]);
+  });
+
+  test("every generation of tensor cores has a kernel for more rows than a fragment", () => {
+    const a100 = { ...h100, capability: 80, hopper: false, sharedBytes: 163 * 1024, multiprocessors: 108 };
+    const t4 = { ...h100, capability: 75, hopper: false, sharedBytes: 64 * 1024, multiprocessors: 40 };
+    expect([16, 17, 64].map((m) => chosen({ m }, a100))).toEqual(["mma", "gemm", "gemm"]);
+    expect(chosen({ m: 64, format: "q4_k" })).toBe("gemm");
+    expect([8, 9, 64].map((m) => chosen({ m, dtype: "f16" }, t4))).toEqual(["gemv", "wmma", "wmma"]);
+    expect(chosen({ m: 64, dtype: "bf16" }, t4)).toBe("dequantize");
+    expect(chosen({ m: 64, dtype: "f16" }, { ...t4, capability: 61 })).toBe("dequantize");
   });
 
   test("few rows of values that are rounded first read the weight as it is stored, too", () => {
@@ -72,6 +85,34 @@ describe("how warps divide the work", () => {
         }
       }
     }
+  });
+});
+
+describe("how blocks divide many rows", () => {
+  test("K is split where N has too few tiles, by N, K and the device alone", () => {
+    expect(gemmSplits(14336, 4096, 132)).toBe(1);
+    expect(gemmSplits(4096, 4096, 132)).toBe(4);
+    expect(gemmSplits(1024, 4096, 132)).toBe(8); // and no part is shorter than two spans
+    expect(gemmSplits(128, 256, 132)).toBe(1);
+  });
+
+  test("rings of every format fit every GPU of sm_80 and newer, and a span is asked for as early as its x", () => {
+    for (const format of quantFormats) {
+      for (const sharedBytes of [99, 163, 227].map((kb) => kb * 1024)) {
+        const blocks = [17, 64, 300].map(
+          (m) => gemmBlock({ format, m, rows: 4096, k: 4096 }, { ...h100, sharedBytes })!,
+        );
+        for (const block of blocks) {
+          expect(block).toEqual(blocks[0]);
+          expect(block.sharedBytes).toBeLessThanOrEqual(sharedBytes);
+          expect(block.xStages - 1).toBeLessThanOrEqual(2 * (block.wStages - 1));
+          expect(block.xStages).toBeLessThanOrEqual(4); // as many as the kernels know to wait for
+        }
+      }
+    }
+    expect(
+      gemmBlock({ format: "q8_0", m: 64, rows: 4096, k: 4096 }, { ...h100, sharedBytes: 64 * 1024 }),
+    ).toBeUndefined();
   });
 });
 

@@ -95,6 +95,18 @@ describeGpu("products with quantized weights", (device) => {
 
   const kernels: QuantKernelName[] = capability >= 80 ? ["mma", "gemv"] : ["gemv"];
   const sixteen = capability >= 80 ? [float16, bfloat16] : [float16];
+  const hopper = gpu !== undefined && deviceTargets(gpu).includes("sm_90a");
+  const many: QuantKernelName[] = [
+    ...(hopper ? (["wgmma"] as const) : []),
+    ...(capability >= 80 ? (["gemm"] as const) : []),
+    ...(capability >= 70 ? (["wmma"] as const) : []),
+  ];
+  const dtypesOf = (kernel: QuantKernelName): DType[] => (kernel === "wmma" ? [float16] : sixteen);
+  const takes = (kernel: QuantKernelName, format: QuantFormat): boolean => kernel !== "wgmma" || format === "code4";
+  const eachMany = quantFormats.flatMap((format) =>
+    many.filter((kernel) => takes(kernel, format)).map((kernel) => [format, kernel] as const),
+  );
+
   const each = quantFormats.flatMap((format) => kernels.map((kernel) => [format, kernel] as const));
 
   test.each(each)("%s, %s: few rows", (format, kernel) => {
@@ -119,6 +131,9 @@ describeGpu("products with quantized weights", (device) => {
       check({ format, kernel, dtype: float16, m: 1, n: 5, k: 64 });
     }
     check({ format, kernel: "gemv", dtype: float16, m: 2, n: 9, k: 96, gap: 3 });
+    for (const kernel of many.filter((name) => takes(name, format))) {
+      check({ format, kernel, dtype: float16, m: 20, n: 30, k: format === "code4" ? 320 : 352 });
+    }
   });
 
   test.each([64, 128, 1024, 4096])("4-bit codes in blocks of %i", (blockSize) => {
@@ -154,9 +169,14 @@ describeGpu("products with quantized weights", (device) => {
   });
 
   test("a row has the same bits in every batch that one kernel takes", () => {
-    for (const kernel of kernels) {
-      const most = kernel === "mma" ? 16 : 8;
-      const { n, k, format, dtype } = { n: 40, k: 1536, format: "q4_k", dtype: float16 } as const;
+    for (const kernel of [...kernels, ...many]) {
+      const most = kernel === "mma" ? 16 : kernel === "gemv" ? 8 : 80;
+      const { n, k, format, dtype } = {
+        n: 40,
+        k: 2048,
+        format: kernel === "wgmma" ? "code4" : "q4_k",
+        dtype: float16,
+      } as const;
       const weight = testWeight(device, format, n, k, 5);
       const x = upload(device, randomArray(dtype, most * k, 6));
       const run = (m: number) => {
@@ -167,6 +187,32 @@ describeGpu("products with quantized weights", (device) => {
       const all = run(most);
       for (const m of [1, 2, 7, most - 1]) expect(run(m)).toEqual(all.subarray(0, m * n));
     }
+  });
+
+  test.each(eachMany)("%s, %s: more rows than a fragment", (format, kernel) => {
+    for (const dtype of dtypesOf(kernel)) {
+      check({ format, kernel, dtype, m: 33, n: 150, k: 256, outDtype: float32 });
+      const { choice } = check({ format, kernel, dtype, m: 70, n: 40, k: 1280 });
+      expect(choice).toMatchObject({ kernel, splits: 2 });
+    }
+  });
+
+  test.each(eachMany)(
+    "%s, %s: many rows with bias, residual and gate, in one part of K and in two",
+    (format, kernel) => {
+      const dtype = float16;
+      check({ format, kernel, dtype, m: 17, n: 18, k: 256, bias: true, residual: true });
+      check({ format, kernel, dtype, m: 70, n: 75, k: 512, gate: "silu", gap: 8, outDtype: float32 });
+      check({ format, kernel, dtype, m: 21, n: 9, k: 2048, gate: "gelu", bias: true, outDtype: float32 });
+      check({ format, kernel, dtype, m: 21, n: 9, k: 2048, bias: true, residual: true, outDtype: float32 });
+    },
+  );
+
+  test.each(many)("%s: 4-bit codes in other blocks, with nested absmax, of bfloat16 values", (kernel) => {
+    const all = { format: "code4", kernel, dtype: float16, m: 20, n: 35, k: 576 } as const;
+    for (const blockSize of [128, 4096]) check({ ...all, blockSize });
+    check({ ...all, nested: true });
+    if (kernel === "wmma") check({ ...all, nested: true, valueDType: bfloat16 });
   });
 
   test("a K that is too long for shared memory gives x through the cache", () => {
