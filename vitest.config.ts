@@ -61,6 +61,7 @@ export default defineConfig(({ mode }) => ({
   test: {
     testTimeout: process.env.LLCUDA_SIM_CHECK === "1" ? checkedTimeoutMs : 120_000,
     hookTimeout: 120_000,
+    globalSetup: "test/support/global-setup.ts",
     // GPU tests share one device: files run one after another in one process, so that modules load once.
     pool: "forks",
     // One process for each core, where the default leaves one core idle.

@@ -17,6 +17,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { runnableTargets } from "../src/kernels/target.ts";
+import { buildKTypeFixture } from "../test/support/k-type-fixture.ts";
 import { describeMachine } from "./test-gpu/machine.ts";
 import { count, toMarkdown } from "./test-gpu/report.ts";
 import { type Run, type RunResult, runName, runTests } from "./test-gpu/run.ts";
@@ -84,6 +85,7 @@ async function main(): Promise<number> {
   const runnable: readonly string[] = [...runnableTargets(capability), "best"];
   const leftOut = targets.filter((t) => !runnable.includes(t));
   console.log(`${machine.gpu}, ${machine.driver}, ${machine.runtime}: ${files.length} files`);
+  await buildKTypeFixture();
   const jobs = Number(values.jobs);
   if (!Number.isInteger(jobs) || jobs < 1)
     throw new Error(`--jobs: "${values.jobs}" is not a whole number of at least 1`);

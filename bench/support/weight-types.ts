@@ -1,11 +1,8 @@
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { ArgumentError } from "../../src/base/errors.ts";
 import { checkpointFormatOf } from "../../src/models/export/formats.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
-
-/** K types are read and not written: this one is gguf-py's file. */
-const demoQ4KM = fileURLToPath(new URL("../../test/fixtures/demo-chat.Q4_K_M.gguf", import.meta.url));
+import { buildKTypeFixture } from "../../test/support/k-type-fixture.ts";
 
 /** What `all` stands for, in the order of a table. */
 const allTypes = ["stored", "nf4", "nf4-dq", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q4_k_m"];
@@ -22,7 +19,7 @@ export interface WeightsSource {
 }
 
 /**
- * `model` with its weights in a type: `stored` is the model itself, `q4_k_m` (of `demo` only) a file of the checkout; `load-nf4` and `load-fp4` are
+ * `model` with its weights in a type: `stored` is the model itself, `q4_k_m` (of `demo` only) gguf-py's file, since K types are not written here; `load-nf4` and `load-fp4` are
  * quantized while loading, from what the model computes in; other types `llcuda quantize` writes, to `scratch`.
  */
 export async function withWeights(
@@ -34,8 +31,10 @@ export async function withWeights(
   if (type === "stored") return { path: model };
   if (type.startsWith("load-")) return { path: model, quantization: type.slice("load-".length) };
   if (type === "q4_k_m") {
-    if (model === "demo") return { path: demoQ4KM };
-    throw new ArgumentError("--weights: q4_k_m is there for demo only; give such a file as --model");
+    if (model !== "demo") {
+      throw new ArgumentError("--weights: q4_k_m is there for demo only; give such a file as --model");
+    }
+    return { path: await buildKTypeFixture() };
   }
   const path = join(scratch, checkpointFormatOf(type) ? type : `${type}.gguf`);
   await quantizeModel(model, path, { to: type, device });

@@ -1,4 +1,3 @@
-import { fileURLToPath } from "node:url";
 import { float16, float32, uint8 } from "../../src/base/dtype.ts";
 import { ggmlType } from "../../src/base/ggml.ts";
 import type { Device } from "../../src/driver/device.ts";
@@ -7,10 +6,8 @@ import { storedTypeName } from "../../src/formats/stored/stored-weights.ts";
 import { HostTensor } from "../../src/tensor/host-tensor.ts";
 import { QuantizedWeight, type QuantizeOptions } from "../../src/tensor/quantized-weight.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
+import { buildKTypeFixture } from "../../test/support/k-type-fixture.ts";
 import { type Matrix, projections } from "./demo-weights.ts";
-
-/** gguf-py's file of the demonstration model: the K types are read and not written. */
-const kTypes = fileURLToPath(new URL("../../test/fixtures/demo-chat.Q4_K_M.gguf", import.meta.url));
 
 /** What a type loses, over all matrices that it was tried on. */
 export interface TypeLoss {
@@ -46,7 +43,7 @@ export async function typeLosses(device: Device, originals: ReadonlyMap<string, 
       ...["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"].map((name) =>
         lossOf(name, bitsOf(name), all, (matrix) => quantizeBlocks(matrix, device, name)),
       ),
-      ...(await lossesInFile(device, originals)),
+      ...(await lossesOfKTypes(device, originals)),
     ],
   };
 }
@@ -56,10 +53,10 @@ function bitsOf(ggml: string): number {
   return (8 * blockBytes) / blockElements;
 }
 
-/** Of each type in a file, over the matrices that have it there. */
-async function lossesInFile(device: Device, originals: ReadonlyMap<string, Matrix>): Promise<TypeLoss[]> {
+/** Of the K types, which are read and not written here: in gguf-py's file, over the matrices that have each. */
+async function lossesOfKTypes(device: Device, originals: ReadonlyMap<string, Matrix>): Promise<TypeLoss[]> {
   const losses = new Map<string, Loss>();
-  for (const [name, { stored, values }] of await projections(kTypes, device)) {
+  for (const [name, { stored, values }] of await projections(await buildKTypeFixture(), device)) {
     const type = storedTypeName(stored);
     const loss = losses.get(type) ?? new Loss();
     losses.set(type, loss);
