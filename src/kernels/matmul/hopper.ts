@@ -1,9 +1,10 @@
 import { float32 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
-import { type DevicePtr, type DriverApi, type HostBlock, nullPtr, type TensorMapLayout } from "../../driver/api.ts";
+import { type DevicePtr, nullPtr, type TensorMapLayout } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { deviceTargets, launch } from "../library.ts";
 import { defineKernel } from "../spec.ts";
+import { mapBlocks } from "../tensor-map.ts";
 import {
   chooseHopperTile,
   type HopperTile,
@@ -51,26 +52,6 @@ const gates = { silu: 1, gelu: 2 } as const;
 /** Rows of D that a group of the tile walk covers: with as many columns in flight, what a wave of blocks reads stays in L2. */
 const groupRows = 2048;
 
-interface MapBlock {
-  readonly block: HostBlock;
-  readonly bytes: Uint8Array;
-}
-/** Where tensor maps are encoded before each launch, which copies them. Per driver, since a driver makes the memory. */
-const mapBlocks = new WeakMap<DriverApi, { a: MapBlock; b: MapBlock; d: MapBlock }>();
-
-function mapsOf(api: DriverApi): { a: MapBlock; b: MapBlock; d: MapBlock } {
-  let maps = mapBlocks.get(api);
-  if (!maps) {
-    const make = (): MapBlock => {
-      const block = api.scratch(128);
-      return { block, bytes: new Uint8Array(block.buffer, 0, 128) };
-    };
-    maps = { a: make(), b: make(), d: make() };
-    mapBlocks.set(api, maps);
-  }
-  return maps;
-}
-
 /** A 16-bit row-major matrix, copied in boxes of `boxRows` rows x 128 bytes. */
 function matrix(
   p: MatmulParams,
@@ -114,11 +95,11 @@ export function gemmHopper(stream: Stream, p: MatmulParams): void {
   const ldd = p.ldd ?? p.n;
   const bulk = hopperStoresBulk(p);
 
-  const maps = mapsOf(device.api);
+  const [a, b, d] = mapBlocks(device.api);
   device.makeCurrent();
-  device.api.encodeTensorMap(maps.a.block, matrix(p, p.a, p.m, p.k, p.lda ?? p.k, tile.rows));
-  device.api.encodeTensorMap(maps.b.block, matrix(p, p.b, gated ? 2 * p.n : p.n, p.k, p.ldb ?? p.k, tile.cols / 2));
-  if (bulk) device.api.encodeTensorMap(maps.d.block, matrix(p, p.out, p.m, p.n, ldd, 16));
+  device.api.encodeTensorMap(a.block, matrix(p, p.a, p.m, p.k, p.lda ?? p.k, tile.rows));
+  device.api.encodeTensorMap(b.block, matrix(p, p.b, gated ? 2 * p.n : p.n, p.k, p.ldb ?? p.k, tile.cols / 2));
+  if (bulk) device.api.encodeTensorMap(d.block, matrix(p, p.out, p.m, p.n, ldd, 16));
 
   const clusters = Math.floor((multiprocessors * tile.blocksPerMultiprocessor) / tile.cluster);
   const grid = Math.min(clusters, hopperClusterTiles(tile, p.m, p.n, gated)) * tile.cluster;
@@ -128,9 +109,9 @@ export function gemmHopper(stream: Stream, p: MatmulParams): void {
     { dtype: p.dtype.short === "bf16" ? "bf16" : "f16", tile: name },
     { grid: [grid], block: 128 * (1 + tile.rows / 64), sharedBytes: hopperSharedBytes(tile) },
     {
-      mapA: maps.a.bytes,
-      mapB: maps.b.bytes,
-      mapD: maps.d.bytes,
+      mapA: a.bytes,
+      mapB: b.bytes,
+      mapD: d.bytes,
       out: p.out,
       bias: p.bias ?? nullPtr,
       residual: p.residual ?? nullPtr,

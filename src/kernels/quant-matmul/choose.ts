@@ -1,6 +1,6 @@
 import type { QuantFormat } from "./formats.ts";
 import { type GemmBlock, gemmBlock, gemmSplits } from "./gemm-layout.ts";
-import { type MmaBlock, mmaBlock } from "./layout.ts";
+import { type BulkBlock, bulkBlock, type MmaBlock, mmaBlock } from "./layout.ts";
 import type { QuantKernelName } from "./params.ts";
 
 /** What the choice of a kernel depends on. */
@@ -40,6 +40,7 @@ const mostGemmRows = 128;
 export type QuantChoice =
   | { readonly kernel: "gemv" }
   | ({ readonly kernel: "mma"; readonly rows: "8" | "16" } & MmaBlock)
+  | ({ readonly kernel: "bulk"; readonly rows: "8" | "16" } & BulkBlock)
   | ({ readonly kernel: "gemm" | "wgmma" } & GemmBlock)
   | { readonly kernel: "wmma"; readonly splits: number }
   | { readonly kernel: "dequantize" };
@@ -53,12 +54,10 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
       if (s.m > 8) return "it takes at most 8 rows";
       return s.k % 4 === 0 ? undefined : "K must be a multiple of 4";
     case "mma":
-      if (s.m > 16) return "it takes at most 16 rows";
-      if (s.dtype === "f32") return "it multiplies float16 and bfloat16";
-      if (on.capability < 80) return "it needs target sm_80 or newer";
-      if (s.k % 64 !== 0) return "K must be a multiple of 64";
-      if (!s.vectorX) return "rows of x must start on 16 bytes";
-      return s.format === "code4" ? code4Refusal(s) : undefined;
+      return tensorCoreRefusal(s, on, 80);
+    case "bulk":
+      if (s.format !== "code4") return "it takes 4-bit codes";
+      return tensorCoreRefusal(s, on, 90) ?? (bulkBlockOf(s, on) ? undefined : "shared memory is too small for it");
     case "gemm":
       return gemmRefusal(s, on);
     case "wgmma":
@@ -67,6 +66,15 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
     case "wmma":
       return wmmaRefusal(s, on);
   }
+}
+
+function tensorCoreRefusal(s: QuantShape, on: QuantMachine, capability: number): string | undefined {
+  if (s.m > 16) return "it takes at most 16 rows";
+  if (s.dtype === "f32") return "it multiplies float16 and bfloat16";
+  if (on.capability < capability) return `it needs target sm_${capability} or newer`;
+  if (s.k % 64 !== 0) return "K must be a multiple of 64";
+  if (!s.vectorX) return "rows of x must start on 16 bytes";
+  return s.format === "code4" ? code4Refusal(s) : undefined;
 }
 
 function code4Refusal(s: QuantShape): string | undefined {
@@ -103,6 +111,7 @@ function gemmProblem(s: QuantShape) {
 export function chooseQuant(s: QuantShape, on: QuantMachine): QuantChoice {
   const can = (kernel: QuantKernelName): boolean => quantRefusal(kernel, s, on) === undefined;
   // Few rows: the weight is read once, in its small form.
+  if (can("bulk")) return choiceOf("bulk", s, on);
   if (can("mma")) return choiceOf("mma", s, on);
   if (can("gemv")) return choiceOf("gemv", s, on);
   if (s.m <= mostGemmRows && can("wgmma")) return choiceOf("wgmma", s, on);
@@ -118,7 +127,9 @@ export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachin
     case "gemv":
       return { kernel };
     case "mma":
-      return { kernel, rows: s.m <= 8 ? "8" : "16", ...mmaBlock({ ...s, rows: s.gated ? 2 * s.n : s.n }, on) };
+      return { kernel, rows: rowsOf(s), ...mmaBlock({ ...s, rows: weightRows(s) }, on) };
+    case "bulk":
+      return { kernel, rows: rowsOf(s), ...bulkBlockOf(s, on)! };
     case "gemm":
     case "wgmma":
       return { kernel, ...gemmBlock(gemmProblem(s), on)! };
@@ -128,6 +139,10 @@ export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachin
       return { kernel };
   }
 }
+
+const rowsOf = (s: QuantShape): "8" | "16" => (s.m <= 8 ? "8" : "16");
+const weightRows = (s: QuantShape): number => (s.gated ? 2 * s.n : s.n);
+const bulkBlockOf = (s: QuantShape, on: QuantMachine) => bulkBlock({ m: s.m, rows: weightRows(s), k: s.k }, on);
 
 /**
  * A factor in [1, 2) that brings the levels of a 4-bit code close to what a 16-bit float can hold: the kernels multiply with

@@ -16,10 +16,12 @@
 // Needs K a multiple of 256, blocks of 64 values or more (64, where absmax is nested), rows of x that start on 16 bytes.
 // Block: 32 threads a warp. Shared memory: mmaLayout in layout.ts.
 #include "quant-mma.cuh"
+#include "code4-decode.cuh"
 
 constexpr int THREADS = 512;
 constexpr int CHUNKS = SPAN / CHUNK;
-constexpr int TABLE_BYTES = 256 * 32 * 4, NESTED_BYTES = 256 * 4;
+using Table = PairTable<128>;
+constexpr int TABLE_BYTES = Table::BYTES, NESTED_BYTES = 256 * 4;
 
 __device__ __forceinline__ uint2 load_streaming_8(const u8* p) {
   uint2 v;
@@ -57,54 +59,6 @@ __device__ __forceinline__ float4 load_absmax(const Absmax& scales, i64 first) {
           values[(first + 3 * CHUNK) >> scales.shift]};
 }
 
-// Nested absmax to float32: lane t of four computes chunk t's and gives it to the others.
-__device__ __forceinline__ float4 expand_absmax(const Absmax& scales, const float* table, float4 raw) {
-  const int lane = threadIdx.x % 32, t = lane % 4;
-  const u32 byte = __float_as_uint(raw.x) >> 8 * t & 255u;
-  const float own = __fadd_rn(__fmul_rn(table[byte], raw.y), scales.nestedOffset);
-  const int from = lane & ~3;
-  return {__shfl_sync(0xffffffffu, own, from), __shfl_sync(0xffffffffu, own, from | 1), __shfl_sync(0xffffffffu, own, from | 2),
-          __shfl_sync(0xffffffffu, own, from | 3)};
-}
-
-__device__ __forceinline__ void fill_table(u8* table, const float* code, float levelScale) {
-  for (int at = threadIdx.x; at < 256 * 8; at += blockDim.x) { // a quarter of a pair's copies at a time
-    const float first = code[at >> 7] * levelScale, second = code[at >> 3 & 15] * levelScale;
-    if constexpr (ROUNDED) {
-      reinterpret_cast<float4*>(table)[at] = {first, second, first, second};
-    } else {
-      const u32 pair = u32(from_float<scalar_t>(first).bits) | u32(from_float<scalar_t>(second).bits) << 16;
-      reinterpret_cast<uint4*>(table)[at] = make_uint4(pair, pair, pair, pair);
-    }
-  }
-}
-
-// Two values, rounded to bf16, as f16.
-__device__ __forceinline__ u32 rounded_pair(float2 v) {
-  u32 r;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(v.y), "f"(v.x));
-  const float first = __uint_as_float(r << 16), second = __uint_as_float(r & 0xffff0000u);
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(second), "f"(first));
-  return r;
-}
-
-// Pairs of levels; rounded, of values.
-__device__ __forceinline__ void decode(u32 (&pairs)[8], uint2 codes, const u8* table, float scale) {
-  const u32 mine = ROUNDED ? threadIdx.x % 16 * 8 : threadIdx.x % 32 * 4;
-#pragma unroll
-  for (int i = 0; i < 8; i++) {
-    const u32 word = i < 4 ? codes.x : codes.y;
-    const u32 shifted = i % 4 == 0 ? word << 7 : word >> (8 * (i % 4) - 7);
-    const u8* at = table + ((shifted & 0x7f80u) | mine);
-    if constexpr (ROUNDED) {
-      const float2 two = *reinterpret_cast<const float2*>(at);
-      pairs[i] = rounded_pair({__fmul_rn(two.x, scale), __fmul_rn(two.y, scale)});
-    } else {
-      pairs[i] = *reinterpret_cast<const u32*>(at);
-    }
-  }
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(QUANT_PARAMETERS, int slices, int xBytes) {
   QUANT_PROBLEM
   extern __shared__ __align__(128) u8 shared[];
@@ -130,7 +84,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(QUANT_PARAM
       raw[h] = load_absmax(scales, source.first[h] + SPAN * now.span);
     }
   }
-  fill_table(shared, code, levelScale);
+  const Table table = {shared};
+  table.fill(code[threadIdx.x % 16] * levelScale);
   if (nestedAbsmax) {
     for (int at = threadIdx.x; at < 256; at += blockDim.x) nestedTable[at] = nestedCode[at];
   }
@@ -155,16 +110,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(QUANT_PARAM
     }
     if (scales.nestedAbsmax) {
 #pragma unroll
-      for (int h = 0; h < 2; h++) scale[h] = expand_absmax(scales, nestedTable, scale[h]);
+      for (int h = 0; h < 2; h++) scale[h] = expand_absmax(scales, nestedTable, __float_as_uint(scale[h].x), scale[h].y);
     }
 #pragma unroll
     for (int c = 0; c < CHUNKS; c++) {
       u32 x[NB][8], low[8], high[8];
       rows.load(x, SPAN * now.span + CHUNK * c);
-      const float own[2] = {c == 0 ? scale[0].x : c == 1 ? scale[0].y : c == 2 ? scale[0].z : scale[0].w,
-                            c == 0 ? scale[1].x : c == 1 ? scale[1].y : c == 2 ? scale[1].z : scale[1].w};
-      decode(low, codes[0][c], shared, own[0]);
-      decode(high, codes[1][c], shared, own[1]);
+      const float own[2] = {of_chunk(scale[0], c), of_chunk(scale[1], c)};
+      table.decode(low, codes[0][c], own[0]);
+      table.decode(high, codes[1][c], own[1]);
       if (more) {
         codes[0][c] = source.load(0, ahead.span, c);
         codes[1][c] = source.load(1, ahead.span, c);

@@ -60,6 +60,60 @@ export function mmaBlock(p: MmaProblem, on: { sharedBytes: number; multiprocesso
   };
 }
 
+/** How a launch of code4-bulk.cu divides its work. */
+export interface BulkBlock {
+  readonly warps: number;
+  /** Parts of K, each of warps of its own. */
+  readonly slices: number;
+  /** Warps that share a slice and take tiles in turns. */
+  readonly parts: number;
+  readonly blocks: number;
+  /** Tiles of a group, whose sums are in shared memory at once; a multiple of `parts`. */
+  readonly together: number;
+  /** Tiles whose absmax is in shared memory at once: all of a block, or those of a group. */
+  readonly resident: number;
+  readonly sharedBytes: number;
+}
+
+/** Constants at the head of code4-bulk.cu: warps at most, bytes of a warp's ring, tables and barriers. */
+const bulk = { warps: 16, ringBytes: 2 * mmaTile * 128, fixed: 256 * 256 + 1024 + 512, mostResident: 32 } as const;
+
+/**
+ * Undefined where shared memory is too small for 16 rows. Warps and slices come from K alone, because the order of sums depends on them:
+ * as few slices as go through K in as many rounds of spans as `bulk.warps` would.
+ */
+export function bulkBlock(
+  p: { readonly m: number; readonly rows: number; readonly k: number },
+  on: { sharedBytes: number; multiprocessors: number },
+): BulkBlock | undefined {
+  const spans = Math.ceil(p.k / spanValues);
+  const slices = Math.ceil(spans / Math.ceil(spans / bulk.warps));
+  const parts = Math.floor(bulk.warps / slices);
+  const warps = parts * slices;
+  const tiles = Math.ceil(p.rows / mmaTile);
+  const blocks = Math.min(tiles, on.multiprocessors);
+  const most = Math.ceil(tiles / blocks);
+  const left = on.sharedBytes - bulk.fixed - warps * bulk.ringBytes;
+  const sumsOf = (m: number): number => slices * mmaTile * 4 * m;
+  const sums = sumsOf(p.m);
+  const absmax = Math.ceil(spans / 8) * mmaTile * 128;
+  // As many groups as `fit` tiles in each make necessary, all of about the same size.
+  const groupOf = (fit: number): number => {
+    const whole = Math.min(Math.floor(fit / parts), Math.ceil(most / parts));
+    return whole < 1 ? 0 : Math.ceil(most / Math.ceil(most / (whole * parts)) / parts) * parts;
+  };
+  // For all M or none, so that no row's bits depend on M.
+  if (groupOf(left / (sumsOf(16) + absmax)) === 0) return undefined;
+  const byGroup = groupOf(Math.min(left / (sums + absmax), bulk.mostResident));
+  // All absmax at once saves waiting for the next group's, but takes space from sums: not for groups less than half as large.
+  const withAll = most <= bulk.mostResident ? groupOf((left - most * absmax) / sums) : 0;
+  const all = byGroup < most && 2 * withAll >= byGroup;
+  const together = all ? withAll : byGroup;
+  const resident = all ? most : byGroup;
+  const sharedBytes = on.sharedBytes - left + together * sums + resident * absmax;
+  return { warps, slices, parts, blocks, together, resident, sharedBytes };
+}
+
 /**
  * The number of slices with which the busiest warp finishes first: its rounds of tasks, each as long as its spans and about
  * one span's time for the end of a tile.

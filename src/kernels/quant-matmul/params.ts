@@ -12,7 +12,7 @@ export type QuantData =
     })
   | { readonly kind: "ggml"; readonly type: GgmlFormat; readonly blocks: DevicePtr };
 
-export const quantKernelNames = ["gemv", "mma", "gemm", "wgmma", "wmma", "dequantize"] as const;
+export const quantKernelNames = ["gemv", "mma", "bulk", "gemm", "wgmma", "wmma", "dequantize"] as const;
 export type QuantKernelName = (typeof quantKernelNames)[number];
 
 /**

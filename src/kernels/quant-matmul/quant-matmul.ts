@@ -1,7 +1,7 @@
 import { bfloat16, float32 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
 import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
-import { type DevicePtr, nullPtr } from "../../driver/api.ts";
+import { type DevicePtr, nullPtr, type TensorMapLayout } from "../../driver/api.ts";
 import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { floatVariant } from "../float-variant.ts";
@@ -11,11 +11,12 @@ import { matmul } from "../matmul/matmul.ts";
 import { matmulFlags } from "../matmul/specs.ts";
 import { code4ArgumentsOf, dequantizeCode4, roundedFirst } from "../nf4/nf4.ts";
 import { targetNumber } from "../target.ts";
+import { mapBlocks } from "../tensor-map.ts";
 import { choiceOf, chooseQuant, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
 import { launchGemm } from "./gemm.ts";
 import { mmaTile } from "./layout.ts";
 import type { QuantData, QuantMatmulParams } from "./params.ts";
-import { code4MmaKernel, ggmlMmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
+import { code4BulkKernel, code4MmaKernel, ggmlMmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
 
 export type { QuantData, QuantMatmulParams } from "./params.ts";
 
@@ -31,6 +32,9 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
   switch (choice.kernel) {
     case "mma":
       launchMma(stream, p, choice);
+      break;
+    case "bulk":
+      launchBulk(stream, p, choice);
       break;
     case "gemm":
     case "wgmma":
@@ -155,6 +159,39 @@ function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & {
   if (format === "code4") {
     launch(stream, code4MmaKernel, { format: rounded ? "code4_rounded" : format, dtype, rows }, shape, args, options);
   } else launch(stream, ggmlMmaKernel, { format, dtype, rows }, shape, args, options);
+}
+
+function launchBulk(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "bulk" }): void {
+  const { device } = stream;
+  const { rounded, dtype: float } = quantShapeOf(p);
+  const { warps, slices, parts, blocks, together, resident, rows, sharedBytes } = choice;
+  const args = quantArguments(p);
+  const [codes, absmax] = mapBlocks(device.api);
+  // Gate and up are two planes, so that one box holds the rows of both that belong to the same columns of D.
+  const planes = p.gate ? 2 : 1;
+  const boxes = (address: DevicePtr, element: "u8" | "f32", columns: number): TensorMapLayout => {
+    const bytes = element === "f32" ? 4 : 1;
+    return {
+      address,
+      element,
+      dims: [columns, p.n, planes],
+      strideBytes: [columns * bytes, columns * bytes * p.n],
+      box: [128 / bytes, mmaTile / planes, planes],
+      swizzle: 128,
+    };
+  };
+  device.makeCurrent();
+  device.api.encodeTensorMap(codes.block, boxes(args.weight, "u8", p.k / 2));
+  // Only of float32 in blocks of 64 is it used: other absmax is not loaded by bulk copies.
+  device.api.encodeTensorMap(absmax.block, boxes(args.absmax, "f32", p.k / 64));
+  launch(
+    stream,
+    code4BulkKernel,
+    { format: rounded ? "code4_rounded" : "code4", dtype: float === "bf16" ? "bf16" : "f16", rows },
+    { grid: [blocks], block: 32 * warps, sharedBytes },
+    { codes: codes.bytes, absmaxMap: absmax.bytes, ...args, slices, parts, together, resident },
+    { overlap: p.overlap === true },
+  );
 }
 
 /** W is one weight, and its rows of x lie one after the other. */

@@ -1,7 +1,7 @@
 import { floatDTypes } from "../float-variant.ts";
 import { ggmlFormats } from "../ggml/ggml.ts";
 import { code4Args } from "../nf4/nf4.ts";
-import { type ArgSpec, defineKernel } from "../spec.ts";
+import { type ArgSpec, defineKernel, type VariantOf } from "../spec.ts";
 import { quantFormats } from "./formats.ts";
 
 /** QUANT_PARAMETERS of quant.cuh: the same for every kernel that multiplies with a quantized weight. */
@@ -28,15 +28,35 @@ export const quantFlags = { valuesF16: 1 << 16, valuesBf16: 1 << 17 } as const;
 
 const mmaArgs = { ...quantArgs, slices: "i32", xBytes: "i32" } as const satisfies ArgSpec;
 
+// code4_rounded: values are rounded to bfloat16, which a product in float16 can tell.
+const code4Axes = { format: ["code4", "code4_rounded"], dtype: ["f16", "bf16"], rows: ["8", "16"] } as const;
+const code4Prune = ({ format, dtype }: VariantOf<typeof code4Axes>) =>
+  format === "code4_rounded" && dtype === "bf16" ? "its own rounding is no finer" : undefined;
+
 export const code4MmaKernel = defineKernel({
   family: "code4_mma",
   source: "quant-matmul/code4-mma.cu",
   args: mmaArgs,
-  // code4_rounded: values are rounded to bfloat16, which a product in float16 can tell.
-  axes: { format: ["code4", "code4_rounded"], dtype: ["f16", "bf16"], rows: ["8", "16"] },
-  prune: ({ format, dtype }) =>
-    format === "code4_rounded" && dtype === "bf16" ? "its own rounding is no finer" : undefined,
+  axes: code4Axes,
+  prune: code4Prune,
   targets: ({ format }) => (format === "code4" ? ["sm_80", "sm_90"] : ["sm_80"]),
+});
+
+export const code4BulkKernel = defineKernel({
+  family: "code4_bulk",
+  source: "quant-matmul/code4-bulk.cu",
+  args: {
+    codes: "tensorMap",
+    absmaxMap: "tensorMap",
+    ...quantArgs,
+    slices: "i32",
+    parts: "i32",
+    together: "i32",
+    resident: "i32",
+  },
+  axes: code4Axes,
+  prune: code4Prune,
+  targets: ["sm_90"],
 });
 
 const splitArgs = { ...quantArgs, parts: "ptr", splits: "i32" } as const satisfies ArgSpec;

@@ -10,7 +10,7 @@ import {
 } from "../../../src/kernels/quant-matmul/choose.ts";
 import { quantFormats } from "../../../src/kernels/quant-matmul/formats.ts";
 import { gemmBlock, gemmSplits } from "../../../src/kernels/quant-matmul/gemm-layout.ts";
-import { chooseSlices, mmaBlock } from "../../../src/kernels/quant-matmul/layout.ts";
+import { bulkBlock, chooseSlices, mmaBlock } from "../../../src/kernels/quant-matmul/layout.ts";
 
 const h100: QuantMachine = { capability: 90, hopper: true, sharedBytes: 227 * 1024, multiprocessors: 132 };
 const shape: QuantShape = {
@@ -30,9 +30,10 @@ const chosen = (change: Partial<QuantShape>, on = h100) => chooseQuant({ ...shap
 describe("the kernel for a product with a quantized weight", () => {
   test("few rows read the weight as it is stored, many a dequantized copy", () => {
     expect([1, 8, 16, 17, 64, 2048].map((m) => chosen({ m }))).toEqual([
-      ...["mma", "mma", "mma"],
+      ...["bulk", "bulk", "bulk"],
       ...["wgmma", "wgmma", "dequantize"],
     ]);
+    expect([1, 16].map((m) => chosen({ m }, { ...h100, capability: 80, hopper: false }))).toEqual(["mma", "mma"]);
     expect([1, 8, 9].map((m) => chosen({ m, dtype: "f32" }))).toEqual(["gemv", "gemv", "dequantize"]);
   });
 
@@ -48,7 +49,7 @@ describe("the kernel for a product with a quantized weight", () => {
 
   test("few rows of values that are rounded first read the weight as it is stored, too", () => {
     expect(chosen({ dtype: "f32", rounded: true })).toBe("gemv");
-    expect(chosen({ dtype: "f16", rounded: true })).toBe("mma");
+    expect(chosen({ dtype: "f16", rounded: true })).toBe("bulk");
   });
 
   test.each<[string, Partial<QuantShape>, RegExp]>([
@@ -70,6 +71,27 @@ describe("how warps divide the work", () => {
     expect(chooseSlices(256, 16, 16, 132)).toBe(8);
     expect(chooseSlices(64, 16, 16, 132)).toBe(16);
     expect(chooseSlices(1, 1, 16, 132)).toBe(1);
+  });
+
+  test("of bulk copies: a span for each warp, or as many as the busiest has", () => {
+    const block = (m: number, rows: number, k: number) => bulkBlock({ m, rows, k }, h100);
+    expect(block(1, 14336, 4096)).toMatchObject({ warps: 16, slices: 16, together: 7, resident: 7, blocks: 132 });
+    expect(block(1, 4096, 14336)).toMatchObject({ warps: 14, slices: 14, together: 2, resident: 2 }); // 56 spans: four each
+    expect(block(1, 3072, 1024)).toMatchObject({ warps: 16, slices: 4, parts: 4, together: 4 });
+    expect(block(16, 28672, 8192)).toMatchObject({ warps: 16, slices: 16, together: 4, resident: 4 });
+    expect(bulkBlock({ m: 1, rows: 4096, k: 4096 }, { ...h100, sharedBytes: 99 * 1024 })).toBeUndefined();
+    expect(chosen({}, { ...h100, sharedBytes: 99 * 1024 })).toBe("mma");
+    expect([1, 16].map((m) => chosen({ m, k: 131072 }))).toEqual(["mma", "mma"]);
+    for (const k of [256, 1792, 4096, 11008, 53248]) {
+      const blocks = [1, 8, 16].map((m) => block(m, 28672, k)!);
+      for (const { warps, slices, parts, together, resident, sharedBytes } of blocks) {
+        expect(warps).toBe(slices * parts);
+        expect([warps, slices]).toEqual([blocks[0]!.warps, blocks[0]!.slices]);
+        expect(together % parts).toBe(0);
+        expect(resident).toBeLessThanOrEqual(32);
+        expect(sharedBytes).toBeLessThanOrEqual(h100.sharedBytes);
+      }
+    }
   });
 
   test("order of sums does not depend on M, and shared memory is never exceeded", () => {

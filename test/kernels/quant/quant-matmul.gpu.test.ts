@@ -107,12 +107,16 @@ describeGpu("products with quantized weights", (device) => {
     many.filter((kernel) => takes(kernel, format)).map((kernel) => [format, kernel] as const),
   );
 
-  const each = quantFormats.flatMap((format) => kernels.map((kernel) => [format, kernel] as const));
+  const kernelsOf = (format: QuantFormat): QuantKernelName[] =>
+    format === "code4" && capability >= 90 ? ["bulk", ...kernels] : kernels;
+  const codeKernels = kernelsOf("code4");
+  const mostRows = (kernel: QuantKernelName): number => (kernel === "gemv" ? 8 : 16);
+  const each = quantFormats.flatMap((format) => kernelsOf(format).map((kernel) => [format, kernel] as const));
 
   test.each(each)("%s, %s: few rows", (format, kernel) => {
     for (const dtype of kernel === "gemv" ? [float32, ...sixteen] : sixteen) {
       check({ format, kernel, dtype, m: 1, n: 37, k: 512 });
-      check({ format, kernel, dtype, m: kernel === "mma" ? 13 : 7, n: 20, k: 1280, outDtype: float32 });
+      check({ format, kernel, dtype, m: kernel === "gemv" ? 7 : 13, n: 20, k: 1280, outDtype: float32 });
     }
   });
 
@@ -137,12 +141,14 @@ describeGpu("products with quantized weights", (device) => {
   });
 
   test.each([64, 128, 1024, 4096])("4-bit codes in blocks of %i", (blockSize) => {
-    for (const kernel of kernels) check({ format: "code4", kernel, dtype: float16, m: 2, n: 21, k: 512, blockSize });
+    for (const kernel of codeKernels) {
+      check({ format: "code4", kernel, dtype: float16, m: 2, n: 21, k: 512, blockSize });
+    }
     check({ format: "code4", kernel: "gemv", dtype: float32, m: 2, n: 7, k: 132, blockSize: 32 });
   });
 
   test("4-bit codes with nested absmax", () => {
-    for (const kernel of kernels) {
+    for (const kernel of codeKernels) {
       check({ format: "code4", kernel, dtype: float16, m: 2, n: 70, k: 768, nested: true });
     }
   });
@@ -153,11 +159,11 @@ describeGpu("products with quantized weights", (device) => {
     ["bfloat16", "float16", bfloat16, float16],
   ] as const)("4-bit codes of a %s weight in %s have the values that it had", (_, __, valueDType, dtype) => {
     const c = { format: "code4", dtype, valueDType, outDtype: float32 } as const;
-    for (const kernel of dtype === float32 ? (["gemv"] as const) : kernels) {
+    for (const kernel of dtype === float32 ? (["gemv"] as const) : codeKernels) {
       check({ ...c, kernel, m: 1, n: 37, k: 512 });
       check({ ...c, kernel, m: 8, n: 20, k: 1280, nested: true, bias: true });
       check({ ...c, kernel, m: 3, n: 11, k: 512, gate: "silu", gap: 8, blockSize: 256 });
-      if (kernel === "mma") check({ ...c, kernel, m: 13, n: 40, k: 768 });
+      if (kernel !== "gemv") check({ ...c, kernel, m: 13, n: 40, k: 768 });
     }
     check({ ...c, kernel: "dequantize", m: 19, n: 24, k: 256 });
   });
@@ -169,14 +175,12 @@ describeGpu("products with quantized weights", (device) => {
   });
 
   test("a row has the same bits in every batch that one kernel takes", () => {
-    for (const kernel of [...kernels, ...many]) {
-      const most = kernel === "mma" ? 16 : kernel === "gemv" ? 8 : 80;
-      const { n, k, format, dtype } = {
-        n: 40,
-        k: 2048,
-        format: kernel === "wgmma" ? "code4" : "q4_k",
-        dtype: float16,
-      } as const;
+    const few = (["q4_k", "code4"] as const).flatMap((format) =>
+      kernelsOf(format).map((kernel) => [format, kernel, mostRows(kernel)] as const),
+    );
+    const more = many.map((kernel) => [kernel === "wgmma" ? "code4" : "q4_k", kernel, 80] as const);
+    for (const [format, kernel, most] of [...few, ...more]) {
+      const { n, k, dtype } = { n: 40, k: 2048, dtype: float16 } as const;
       const weight = testWeight(device, format, n, k, 5);
       const x = upload(device, randomArray(dtype, most * k, 6));
       const run = (m: number) => {
@@ -219,5 +223,17 @@ describeGpu("products with quantized weights", (device) => {
     if (capability < 80) return;
     const { choice } = check({ format: "q8_0", dtype: float16, m: 16, n: 16, k: 6144, outDtype: float32 });
     expect(choice).toMatchObject({ kernel: "mma", xRow: 0 });
+  });
+
+  test("4-bit codes in bulk copies: more tiles than blocks, and K in more spans than warps", () => {
+    if (capability < 90) return;
+    const c = { format: "code4", kernel: "bulk", dtype: bfloat16, outDtype: float32 } as const;
+    const tiles = device.attributes.multiprocessors;
+    for (const m of [6, 16]) {
+      check({ ...c, m, n: tiles * 16 * 17 + 5, k: 256 }); // two steps of 16 tiles, each another warp's
+      check({ ...c, m, n: 90, k: 6144, nested: true });
+      check({ ...c, m, n: tiles * 16 + 3, k: 5120 }); // x is loaded again
+      check({ ...c, m, n: tiles * 8 + 5, k: 768, gate: "silu" });
+    }
   });
 });
