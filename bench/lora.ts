@@ -33,7 +33,7 @@ const layersInModel = 32;
 interface Work {
   readonly rank: number;
   readonly rows: number;
-  /** Different adapters in the batch, which takes them in turn. */
+  /** Different adapters in the batch: from row to row in decode steps (up to 64 rows), in runs where there are more. */
   readonly adapters: number;
 }
 
@@ -128,7 +128,9 @@ class ProjectionSets implements Disposable {
     const sets = this.#projections.length;
     using x = random([rows, layer.k], 1);
     using slots = Tensor.from(
-      Int32Array.from({ length: rows }, (_, row) => row % adapters),
+      Int32Array.from({ length: rows }, (_, row) =>
+        rows <= 64 ? row % adapters : Math.floor((row * adapters) / rows),
+      ),
       { device },
     );
     const state: { slots: Tensor | undefined; maxRank: number } = { slots: undefined, maxRank: rank };

@@ -43,6 +43,28 @@ const cases: Case[] = [float32, float16, bfloat16].flatMap((dtype) => [
   { dtype, rows: 7, k: 100, widths: [40, 9, 77], ranks },
   { dtype, rows: 71, k: 264, widths: [136, 64, 8], ranks },
   { dtype, rows: 130, k: 37, widths: [65, 130, 3], ranks },
+  {
+    dtype,
+    rows: 3,
+    k: 2304,
+    widths: [70, 60],
+    ranks: [
+      [80, 4],
+      [0, 72],
+    ],
+  },
+  {
+    dtype,
+    rows: 20,
+    k: 520,
+    widths: [70, 60],
+    ranks: [
+      [38, 40],
+      [8, 0],
+      [5, 16],
+    ],
+  },
+  { dtype, rows: 33, k: 64, widths: [150], ranks: [[136], [8]] },
 ]);
 
 interface Factors {

@@ -2,39 +2,47 @@
 //
 // z [T, 2F] float32: gate and up before the activation, as the product of the base gives them, unrounded; out [T, F] in the
 // dtype, rounded once. A row without an adapter has d = 0 and so gets the bits of the product's own gated epilogue.
-// Grid: x: 128 columns of out, a thread each; y: `tile` rows. Traffic: z once, B once per tile and adapter.
+// Grid: x: 128 columns of out, a thread each; y: `tile` rows. Traffic: z once, B as in lora_expand.
 #include "lora.cuh"
 #include "../activation/gated.cuh"
 
-extern "C" __global__ void __launch_bounds__(LORA_THREADS)
-    KERNEL_NAME(scalar_t* out, const float* z, const float* h, const LoraEntry* table, const i32* slots, i32 rows, i32 cols,
-                i32 parts, i32 max_rank, i32 tile, i32 kind) {
-  wait_for_previous();
-  allow_next();
-  const int column = blockIdx.x * LORA_THREADS + threadIdx.x;
-  const int first = blockIdx.y * tile;
-  const int end = first + tile < rows ? first + tile : rows;
-  if (column >= cols) return;
+constexpr int THREADS = 128;
+
+template <int ROWS>
+__device__ __forceinline__ void gate_rows(scalar_t* out, const float* z, const float* h, const LoraEntry* table,
+                                          const i32* slots, int first, int end, int column, int cols, int parts,
+                                          int max_rank, int kind) {
   for (int row = first; row < end;) {
-    const int n = rows_alike(slots, row, end);
+    const int n = rows_alike<ROWS>(slots, row, end);
     const i32 slot = slots[row];
-    float halves[2][LORA_ROWS] = {};
+    float gates[ROWS] = {}, ups[ROWS] = {};
     if (slot >= 0) {
+      const LoraColumn gate(table + slot * parts, parts, column, max_rank);
+      const LoraColumn up(table + slot * parts, parts, cols + column, max_rank);
+      wait_for_previous();
       const float* left = h + row * i64(parts) * max_rank;
-#pragma unroll 1
-      for (int half = 0; half < 2; half++) { // a loop: half the code
-        float sums[LORA_ROWS];
-        lora_columns(sums, table + slot * parts, parts, half * cols + column, left, n, max_rank);
-#pragma unroll
-        for (int i = 0; i < LORA_ROWS; i++) (half ? halves[1][i] : halves[0][i]) = sums[i];
-      }
+      gate.multiply(gates, left, n, parts, max_rank);
+      up.multiply(ups, left, n, parts, max_rank);
     }
+    wait_for_previous();
 #pragma unroll
-    for (int i = 0; i < LORA_ROWS; i++) {
+    for (int i = 0; i < ROWS; i++) {
       if (i >= n) continue;
       const float* from = z + i64(row + i) * 2 * cols + column;
-      out[i64(row + i) * cols + column] = from_float<scalar_t>(gated(from[0] + halves[0][i], from[cols] + halves[1][i], kind));
+      out[i64(row + i) * cols + column] = from_float<scalar_t>(gated(from[0] + gates[i], from[cols] + ups[i], kind));
     }
     row += n;
   }
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    KERNEL_NAME(scalar_t* out, const float* z, const float* h, const LoraEntry* table, const i32* slots, i32 rows, i32 cols,
+                i32 parts, i32 max_rank, i32 tile, i32 kind) {
+  allow_next();
+  const int column = blockIdx.x * THREADS + threadIdx.x;
+  const int first = blockIdx.y * tile;
+  const int end = first + tile < rows ? first + tile : rows;
+  if (column >= cols) return;
+  if (tile == 1) gate_rows<1>(out, z, h, table, slots, first, end, column, cols, parts, max_rank, kind);
+  else gate_rows<LORA_ROWS>(out, z, h, table, slots, first, end, column, cols, parts, max_rank, kind);
 }

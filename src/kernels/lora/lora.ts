@@ -13,21 +13,22 @@ const common = {
   cols: "i32",
   parts: "i32",
   maxRank: "i32",
-  tile: "i32",
 } as const;
 
 export const loraShrinkKernel = defineKernel({
   family: "lora_shrink",
   source: "lora/lora-shrink.cu",
   args: { h: "ptr", x: "ptr", ...common, wide: "i32" },
-  axes: { dtype: floatDTypes },
+  // Of a block.
+  axes: { dtype: floatDTypes, ranks: ["1", "4"], rows: ["1", "4"] },
+  prune: ({ ranks, rows }) => (ranks === "1" && rows === "4" ? "would share A, but not x" : undefined),
   targets: floatTargets,
 });
 
 export const loraExpandKernel = defineKernel({
   family: "lora_expand",
   source: "lora/lora-expand.cu",
-  args: { y: "ptr", h: "ptr", ...common },
+  args: { y: "ptr", h: "ptr", ...common, tile: "i32" },
   axes: { dtype: floatDTypes },
   targets: floatTargets,
 });
@@ -35,17 +36,20 @@ export const loraExpandKernel = defineKernel({
 export const loraGateKernel = defineKernel({
   family: "lora_gate",
   source: "lora/lora-gate.cu",
-  args: { out: "ptr", z: "ptr", h: "ptr", ...common, kind: "i32" },
+  args: { out: "ptr", z: "ptr", h: "ptr", ...common, tile: "i32", kind: "i32" },
   axes: { dtype: floatDTypes },
   targets: floatTargets,
 });
 
-/** Constants of lora.cuh. */
-const threads = 128;
-const ranksPerBlock = threads / 32;
-const rowTile = 4;
-/** Up to here, more blocks matter more than reading an adapter once for several rows: the batches of decode steps. */
-const fewRows = 64;
+/** Sums up to which each gets a block of its own: what a large GPU runs at once. */
+const fewSums = 512;
+/**
+ * Rows of decode steps, which may all have different adapters: a block has one of them. More rows are prompts, whose rows with
+ * one adapter come in runs: a block has several, and reads A and B once for four of a run.
+ */
+const decodeRows = 64;
+const shrinkThreads = 256;
+const columnThreads = 128;
 
 /** The rows of a batch, and where their adapters lie for one projection. */
 export interface LoraRows {
@@ -103,14 +107,15 @@ export function loraShrink(
   },
 ): void {
   if (p.rows === 0 || p.maxRank === 0) return;
-  const tile = tileOf(p);
   const wide = (p.cols * p.dtype.bytes) % 16 === 0 && (p.x & 15n) === 0n;
+  const ranks = wide && p.rows * p.parts * p.maxRank > fewSums ? 4 : 1;
+  const rows = ranks > 1 && p.rows > decodeRows ? 4 : 1;
   launch(
     stream,
     loraShrinkKernel,
-    floatVariant("loraShrink", p.dtype),
-    { grid: [Math.ceil(p.maxRank / ranksPerBlock), p.parts, Math.ceil(p.rows / tile)], block: threads },
-    { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols, tile, wide: wide ? 1 : 0 },
+    { ...floatVariant("loraShrink", p.dtype), ranks: `${ranks}`, rows: `${rows}` },
+    { grid: [Math.ceil(p.maxRank / ranks) * Math.ceil(p.rows / rows), p.parts], block: shrinkThreads },
+    { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols, wide: wide ? 1 : 0 },
     { overlap: true },
   );
 }
@@ -133,7 +138,7 @@ export function loraExpand(
     stream,
     loraExpandKernel,
     floatVariant("loraExpand", p.dtype),
-    { grid: [Math.ceil(p.cols / threads), Math.ceil(p.rows / tile)], block: threads },
+    { grid: [Math.ceil(p.cols / columnThreads), Math.ceil(p.rows / tile)], block: columnThreads },
     { y: p.y, h: p.h, ...rowArguments(p), cols: p.cols, tile },
     { overlap: true },
   );
@@ -160,15 +165,15 @@ export function loraGate(
     stream,
     loraGateKernel,
     floatVariant("loraGate", p.dtype),
-    { grid: [Math.ceil(p.cols / threads), Math.ceil(p.rows / tile)], block: threads },
+    { grid: [Math.ceil(p.cols / columnThreads), Math.ceil(p.rows / tile)], block: columnThreads },
     { out: p.out, z: p.z, h: p.h, ...rowArguments(p), cols: p.cols, tile, kind: gateKinds[p.activation] },
     { overlap: true },
   );
 }
 
-/** Rows of a block. A row's bits do not depend on it. Grids of 65535 blocks in y and z cover 262140 rows. */
+/** Rows of a block of columns. A row's bits do not depend on it. Grids of 65535 blocks in y cover any pass. */
 function tileOf({ rows }: LoraRows): number {
-  return rows <= fewRows ? 1 : rowTile;
+  return rows <= decodeRows ? 1 : 16;
 }
 
 function rowArguments({ table, slots, rows, parts, maxRank }: LoraRows) {
