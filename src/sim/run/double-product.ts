@@ -10,12 +10,7 @@ export function doubleProduct(o: OperandReader): CollectiveRun {
     0,
     modes.findIndex((m) => o.has(m)),
   ) as 0 | 1 | 2 | 3;
-  const [dHomes, [a = -1], [b = -1], cHomes] = [0, 1, 2, 3].map((i) => o.homesOf(o.at(i))) as [
-    number[],
-    number[],
-    number[],
-    number[],
-  ];
+  const [dHomes, [a = -1], [b = -1], cHomes] = o.productHomes();
   const sums = new BigUint64Array(64);
   return ({ u64 }, warp) => {
     const at = (home: number, lane: number): number => ((warp + home) >>> 3) + lane;

@@ -31,12 +31,7 @@ function multiply(o: OperandReader): CollectiveRun {
   if ((M !== 8 && M !== 16) || !o.has("row") || !o.has("col")) o.unsupported();
   const perWord = 32 / aType.bits;
   const bands = M / 8;
-  const [dHomes, aHomes, bHomes, cHomes] = [0, 1, 2, 3].map((i) => o.homesOf(o.at(i))) as [
-    number[],
-    number[],
-    number[],
-    number[],
-  ];
+  const [dHomes, aHomes, bHomes, cHomes] = o.productHomes();
   if (aHomes.length * perWord * 32 !== M * K || bHomes.length * perWord * 32 !== 8 * K)
     o.unsupported("its fragments have other sizes");
   const a = new Float64Array(M * K);

@@ -91,4 +91,10 @@ export class OperandReader {
       return item.kind === "register" ? this.#home(item.register) : this.unsupported(`a ${item.kind} as an operand`);
     });
   }
+
+  /** Homes of the four operands of a matrix product: d, a, b, c. */
+  productHomes(): [d: number[], a: number[], b: number[], c: number[]] {
+    const homes = (i: number) => this.homesOf(this.at(i));
+    return [homes(0), homes(1), homes(2), homes(3)];
+  }
 }

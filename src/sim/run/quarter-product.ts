@@ -13,12 +13,7 @@ export function quarterProduct(o: OperandReader): CollectiveRun {
   const [d, aType, bType, c] = modifiers.slice(-4);
   if (aType !== "f16" || bType !== "f16" || !isAccumulator(d) || !isAccumulator(c)) return o.unsupported();
   if (d === "s32" || c === "s32" || (c === "f32" && d !== "f32")) return o.unsupported();
-  const [dHomes, aHomes, bHomes, cHomes] = [0, 1, 2, 3].map((i) => o.homesOf(o.at(i))) as [
-    number[],
-    number[],
-    number[],
-    number[],
-  ];
+  const [dHomes, aHomes, bHomes, cHomes] = o.productHomes();
   const wanted = { f32: 8, f16: 4 };
   if (aHomes.length !== 2 || bHomes.length !== 2 || dHomes.length !== wanted[d] || cHomes.length !== wanted[c])
     return o.unsupported("its fragments have other sizes");

@@ -119,12 +119,7 @@ function multiply(o: OperandReader): CollectiveRun {
   const [aName, bName] = types.length === 4 ? [types[1]!, types[2]!] : ["f16", "f16"];
   const [aType, bType] = [elementTypes[aName], elementTypes[bName]];
   if (!aType || !bType || !isAccumulator(dName) || !isAccumulator(cName)) return o.unsupported();
-  const [dHomes, aHomes, bHomes, cHomes] = [0, 1, 2, 3].map((i) => o.homesOf(o.at(i))) as [
-    number[],
-    number[],
-    number[],
-    number[],
-  ];
+  const [dHomes, aHomes, bHomes, cHomes] = o.productHomes();
   const a = new Float64Array(M * K);
   const b = new Float64Array(N * K);
   const sums = new Float64Array(M * N);
