@@ -1,5 +1,6 @@
 import type { DType } from "../src/base/dtype.ts";
 import { UnsupportedError } from "../src/base/errors.ts";
+import { quantKernelNames } from "../src/kernels/quant-matmul/params.ts";
 import { type BenchContext, defineBench, positiveInteger } from "./support/bench.ts";
 import { loadProbes, readBandwidth } from "./support/probes.ts";
 import { ProductData, parseDtype, parseKernel, productFlops } from "./support/product.ts";
@@ -33,7 +34,7 @@ export const bench = defineBench({
     of: { help: "what weights in 4-bit codes were before, where not the dtype: bfloat16 for float16 products" },
     rows: { help: "values of M, comma-separated", default: "1,2,4,8,16,64,512,2048" },
     kernel: {
-      help: "own, or one kernel: of bench gemm; with --quant gemv, mma, gemm, wmma or dequantize",
+      help: `own, or one kernel: of bench gemm; with --quant ${quantKernelNames.join(", ")}`,
       default: "own",
     },
     repeats: { help: "timed replays, of which the median counts", default: "15" },
@@ -95,6 +96,7 @@ function measureQuantized(context: BenchContext, settings: Settings, quant: stri
     using data = new QuantProductData(device, probes, { m: Math.max(...sizes), n, k }, dtype, stored);
     for (const m of sizes) {
       const own = data.time(m, kernel, { repeats });
+      const overlapping = data.time(m, kernel, { repeats, overlap: true });
       using plain = new ProductData(device, probes, { m, n, k }, dtype);
       const cublaslt = plain.time(parseKernel("cublaslt"), { repeats });
       if (own instanceof UnsupportedError) missing.add(own.message);
@@ -107,6 +109,7 @@ function measureQuantized(context: BenchContext, settings: Settings, quant: stri
         M: m,
         kernel: own instanceof UnsupportedError ? undefined : own.kernel,
         "us own": us,
+        "us overlapping": overlapping instanceof UnsupportedError ? undefined : overlapping.timing.medianUs,
         "us cublaslt": plainUs,
         "weights TB/s": rate,
         "of read": rate && rate / bandwidth,

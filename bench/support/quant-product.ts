@@ -79,7 +79,7 @@ export class QuantProductData implements Disposable {
     probes.fillRandom(this.#rows.ptr, this.#rowsBytes * sets, dtype, 1);
   }
 
-  #params(set: number, m: number, kernel: QuantKernelName | undefined): QuantMatmulParams {
+  #params(set: number, m: number, kernel: QuantKernelName | undefined, overlap = false): QuantMatmulParams {
     const x = ptrAdd(this.#rows.ptr, this.#rowsBytes * set);
     return {
       out: ptrAdd(x, this.#xBytes),
@@ -89,20 +89,24 @@ export class QuantProductData implements Disposable {
       n: this.#n,
       k: this.#k,
       dtype: this.#dtype,
+      overlap,
       ...(kernel && { kernel }),
     };
   }
 
-  /** Times the product with `m` rows, and says which kernel it was; or returns why `kernel` cannot compute it. */
+  /**
+   * Times the product with `m` rows, and says which kernel it was; or returns why `kernel` cannot compute it. With `overlap` a
+   * launch may begin before the one before it has ended, as those of a decoding step do.
+   */
   time(
     m: number,
     kernel: QuantKernelName | undefined,
-    options?: TimingOptions,
+    options?: TimingOptions & { readonly overlap?: boolean },
   ): { readonly kernel: QuantKernelName; readonly timing: Timing } | UnsupportedError {
     const { stream } = this.#device;
     try {
       const choice = quantChoice(stream, this.#params(0, m, kernel));
-      const submit = (set: number) => quantMatmul(stream, this.#params(set, m, kernel));
+      const submit = (set: number) => quantMatmul(stream, this.#params(set, m, kernel, options?.overlap));
       return { kernel: choice.kernel, timing: timeRotating(this.#device, this.#weights.length, submit, options) };
     } catch (error) {
       if (error instanceof UnsupportedError) return error;
