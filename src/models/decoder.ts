@@ -94,7 +94,9 @@ export class Decoder extends Module implements CausalNetwork {
 
   forward(ids: Tensor, context: ForwardContext): Tensor {
     const x = this.embedding.forward(ids);
-    for (const layer of this.layers) layer.forward(x, context);
+    // No kernel overlaps the one that looks rows up with what was queued before it (embedding.cu).
+    const settled = { ...context, settled: true };
+    for (const layer of this.layers) layer.forward(x, settled);
     const normed = this.norm.forward(x);
     x.dispose();
     return normed;

@@ -117,6 +117,7 @@ export class Attention extends Module {
       kvHeads,
       headDim,
       dtype: x.dtype,
+      settled: context.settled ?? false,
       ...this.#norm(),
     });
     const shape: AttentionShape = {
@@ -144,6 +145,7 @@ export class Attention extends Module {
       maxBlocks: blockTable.shape[1]!,
       scale: this.config.scale ?? 1 / Math.sqrt(headDim),
       softcap: this.config.softcap ?? 0,
+      settled: context.settled ?? false,
       workspace: workspace.ptr,
       dtype: x.dtype,
     });

@@ -38,4 +38,9 @@ export interface ForwardContext {
   readonly maxContext: number;
   /** Lower bound of the new tokens of every sequence: saves launches that would find nothing to do. */
   readonly minQuery?: number;
+  /**
+   * A kernel of this pass has let no other begin before everything that was queued earlier had ended. Layers may then read
+   * this batch's description, and earlier tokens' keys and values, while the kernel before them still runs (launch.cuh).
+   */
+  readonly settled?: boolean;
 }

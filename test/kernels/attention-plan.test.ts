@@ -44,21 +44,28 @@ describe("attention plan", () => {
 
   test("decode of Llama 3 8B fills blocks with the four heads of a group", () => {
     const sharedBytes = 4 * 4 * 130 * 4;
-    expect(planSplit(shape)).toEqual({ rows: 4, rowTiles: 1, splits: 8, queries: 1, sharedBytes });
+    expect(planSplit(shape, false)).toEqual({ rows: 4, rowTiles: 1, splits: 8, queries: 1, sharedBytes });
     expect(attentionWorkspaceBytes(shape)).toBe(3 * 32 * 8 * 130 * 4);
   });
 
   test("rows of a block follow the group's size", () => {
-    const rowsOf = (heads: number, kvHeads: number) => planSplit({ ...shape, heads, kvHeads }).rows;
+    const rowsOf = (heads: number, kvHeads: number) => planSplit({ ...shape, heads, kvHeads }, false).rows;
     expect([rowsOf(8, 8), rowsOf(8, 4), rowsOf(24, 8), rowsOf(28, 4), rowsOf(64, 8), rowsOf(16, 1)]).toEqual([
       1, 4, 4, 8, 8, 8,
     ]);
-    expect(planSplit({ ...shape, maxQuery: 4096, heads: 28, kvHeads: 4 }).rowTiles).toBe(7);
+    expect(planSplit({ ...shape, maxQuery: 4096, heads: 28, kvHeads: 4 }, false).rowTiles).toBe(7);
+  });
+
+  test("rows of a block are always eight on tensor cores", () => {
+    for (const kvHeads of [1, 2, 4, 8]) {
+      const { rows, rowTiles } = planSplit({ ...shape, maxQuery: 2, heads: 8, kvHeads }, true);
+      expect([rows, rowTiles]).toEqual([8, Math.ceil((2 * 8) / kvHeads / 8)]);
+    }
   });
 
   test("a window bounds the chunks", () => {
-    expect(planSplit({ ...shape, maxContext: 100000, window: 1024 }).splits).toBe(16);
-    expect(planSplit({ ...shape, maxContext: 300, window: 1024 }).splits).toBe(5);
+    expect(planSplit({ ...shape, maxContext: 100000, window: 1024 }, true).splits).toBe(16);
+    expect(planSplit({ ...shape, maxContext: 300, window: 1024 }, false).splits).toBe(5);
   });
 
   test("tiles fit the shared memory of the oldest GPU that runs them", () => {
@@ -66,7 +73,7 @@ describe("attention plan", () => {
       const s = { ...shape, headDim, maxQuery: 2048 };
       expect(planTiles(s, false).sharedBytes).toBeLessThanOrEqual(48 * 1024);
       expect(planTiles(s, true).sharedBytes).toBeLessThanOrEqual(99 * 1024);
-      expect(planSplit({ ...s, heads: 64 }).sharedBytes).toBeLessThanOrEqual(48 * 1024);
+      expect(planSplit({ ...s, heads: 64 }, true).sharedBytes).toBeLessThanOrEqual(48 * 1024);
     }
     expect(planTiles({ ...shape, maxQuery: 2048 }, true).rowTiles).toBe((2048 * 4) / 64);
   });

@@ -2,38 +2,49 @@ import { type DType, float32 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
 import { type DevicePtr, ptrAdd } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
-import { chooseTarget, launch } from "../library.ts";
-import { defineKernel } from "../spec.ts";
+import { chooseTarget, deviceTargets, type KernelShape, launch } from "../library.ts";
+import { type ArgSpec, defineKernel } from "../spec.ts";
 import { targetNumber } from "../target.ts";
 import { type AttentionShape, fewQueries, headDimRefusal, planSplit, planTiles, tileWidth } from "./plan.ts";
 
 const dtypes = ["f32", "f16", "bf16"] as const;
 
+const splitArgs = {
+  partial: "ptr",
+  stats: "ptr",
+  query: "ptr",
+  keyCache: "ptr",
+  valueCache: "ptr",
+  queryStarts: "ptr",
+  contextLengths: "ptr",
+  blockTable: "ptr",
+  queryStride: "i64",
+  maxBlocks: "i32",
+  heads: "i32",
+  kvHeads: "i32",
+  headDim: "i32",
+  splits: "i32",
+  queries: "i32",
+  window: "i32",
+  scale: "f32",
+  softcap: "f32",
+} as const satisfies ArgSpec;
+
+/** The split path of float32, and of 16 bits before sm_80. */
 export const attentionSplitKernel = defineKernel({
   family: "attention_split",
   source: "attention/attention-split.cu",
-  args: {
-    partial: "ptr",
-    stats: "ptr",
-    query: "ptr",
-    keyCache: "ptr",
-    valueCache: "ptr",
-    queryStarts: "ptr",
-    contextLengths: "ptr",
-    blockTable: "ptr",
-    queryStride: "i64",
-    maxBlocks: "i32",
-    heads: "i32",
-    kvHeads: "i32",
-    headDim: "i32",
-    splits: "i32",
-    queries: "i32",
-    window: "i32",
-    scale: "f32",
-    softcap: "f32",
-  },
+  args: splitArgs,
   axes: { dtype: dtypes, rows: ["1", "4", "8"] },
-  targets: ["sm_60", "sm_90"],
+  targets: (v) => (v.dtype === "f32" ? ["sm_60", "sm_90"] : ["sm_60"]),
+});
+
+export const attentionSplitMmaKernel = defineKernel({
+  family: "attention_split_mma",
+  source: "attention/attention-split-mma.cu",
+  args: { ...splitArgs, settled: "i32" },
+  axes: { dtype: ["f16", "bf16"], width: ["64", "128", "256"] },
+  targets: ["sm_80", "sm_90"],
 });
 
 export const attentionCombineKernel = defineKernel({
@@ -50,6 +61,7 @@ export const attentionCombineKernel = defineKernel({
     splits: "i32",
     queries: "i32",
     window: "i32",
+    settled: "i32",
   },
   axes: { dtype: dtypes },
   targets: (v) => (v.dtype === "bf16" ? ["sm_60", "sm_80", "sm_90"] : ["sm_60", "sm_90"]),
@@ -103,13 +115,15 @@ export interface AttentionArgs extends AttentionShape {
   readonly scale: number;
   /** Scores become softcap · tanh(score / softcap); 0 or undefined for none. */
   readonly softcap?: number;
+  /** As in CacheStore; keys and values of tokens before the new ones, too. */
+  readonly settled?: boolean;
   /** attentionWorkspaceBytes() of the same shape, 16-byte aligned; content before and after means nothing. */
   readonly workspace: DevicePtr;
   readonly dtype: DType;
 }
 
 function partialRows(s: AttentionShape): number {
-  const plan = planSplit(s);
+  const plan = planSplit(s, false);
   return s.sequences * plan.queries * s.heads * plan.splits;
 }
 
@@ -134,6 +148,7 @@ export function pagedAttention(stream: Stream, p: AttentionArgs): void {
   const dtype = p.dtype.short as "f32";
   const stats = ptrAdd(p.workspace, partialRows(p) * p.headDim * 4);
   const window = p.window ?? 0;
+  const settled = p.settled ? 1 : 0;
   const shared = {
     queryStarts: p.queryStarts,
     contextLengths: p.contextLengths,
@@ -154,21 +169,24 @@ export function pagedAttention(stream: Stream, p: AttentionArgs): void {
   };
 
   if ((p.minQuery ?? 0) <= fewQueries) {
-    const split = planSplit(p);
-    launch(
-      stream,
-      attentionSplitKernel,
-      { dtype, rows: String(split.rows) as "1" },
-      { grid: [split.splits * p.sequences, p.kvHeads * split.rowTiles], block: 128, sharedBytes: split.sharedBytes },
-      { ...shared, ...inputs, partial: p.workspace, stats, splits: split.splits, queries: split.queries },
-      { overlap: true },
-    );
+    const tensorCores = p.dtype !== float32 && targetNumber(deviceTargets(stream.device)[0]!) >= 80;
+    const split = planSplit(p, tensorCores);
+    const grid = [split.splits * p.sequences, p.kvHeads * split.rowTiles] as const;
+    const at: KernelShape = { grid, block: 128, sharedBytes: split.sharedBytes };
+    const args = { ...shared, ...inputs, partial: p.workspace, stats, splits: split.splits, queries: split.queries };
+    if (tensorCores) {
+      const variant = { dtype: p.dtype.short as "f16", width: tileWidth(p.headDim) };
+      launch(stream, attentionSplitMmaKernel, variant, at, { ...args, settled }, { overlap: true });
+    } else {
+      const variant = { dtype, rows: String(split.rows) as "1" };
+      launch(stream, attentionSplitKernel, variant, at, args, { overlap: true });
+    }
     launch(
       stream,
       attentionCombineKernel,
       { dtype },
       { grid: [p.sequences * p.heads, split.queries], block: 128 },
-      { ...shared, out: p.out, partial: p.workspace, stats, splits: split.splits, queries: split.queries },
+      { ...shared, out: p.out, partial: p.workspace, stats, splits: split.splits, queries: split.queries, settled },
       { overlap: true },
     );
   }

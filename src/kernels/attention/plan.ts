@@ -54,10 +54,10 @@ export function headDimRefusal(headDim: number): string | undefined {
 /** Warps of a block of the split path; each leaves its sums in shared memory. */
 const splitWarps = 4;
 
-/** The split path's launch, for a batch that may hold a sequence which takes it. */
-export function planSplit(s: AttentionShape): SplitPlan {
+/** The split path's launch, for a batch that may hold a sequence which takes it. On tensor cores eight rows cost what one does. */
+export function planSplit(s: AttentionShape, tensorCores: boolean): SplitPlan {
   const group = s.heads / s.kvHeads;
-  const rows = group === 1 ? 1 : group <= 4 ? 4 : 8;
+  const rows = tensorCores ? 8 : group === 1 ? 1 : group <= 4 ? 4 : 8;
   const queries = Math.min(fewQueries, s.maxQuery);
   const span = s.window ? Math.min(s.maxContext, s.window + queries - 1) : s.maxContext;
   const sharedBytes = splitWarps * rows * (s.headDim + 2) * 4;

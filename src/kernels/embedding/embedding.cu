@@ -12,6 +12,8 @@
 
 extern "C" __global__ void __launch_bounds__(512)
     KERNEL_NAME(scalar_t* out, const scalar_t* table, const i32* ids, i32 tokens, i32 cols, i32 vocab, float scale) {
+  // In this order: what comes later in a forward pass counts on everything before the pass having ended (`settled` of
+  // ForwardContext).
   wait_for_previous();
   allow_next();
   const int token = blockIdx.x;

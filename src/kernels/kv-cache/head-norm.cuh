@@ -12,6 +12,17 @@ struct HeadNorms {
   float eps, weight_offset;
 };
 
+// Brings both weights to L2. They do not come from the kernel before.
+__device__ __forceinline__ void prefetch_norms(const scalar_t* query, const scalar_t* key, int head_dim) {
+#if LLCUDA_TARGET >= 90
+  constexpr int LINE = 128 / sizeof(scalar_t);
+  const int i = int(threadIdx.x) / 2 * LINE;
+  if (i >= head_dim) return;
+  const scalar_t* from = (threadIdx.x % 2 ? key : query) + i;
+  asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(from)));
+#endif
+}
+
 // Applies the norm of one row to N of its elements from i on.
 struct Normalize {
   float inverse; // 1 / sqrt(mean(x²) + eps)

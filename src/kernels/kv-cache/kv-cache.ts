@@ -40,6 +40,7 @@ export const ropeStoreKernel = defineKernel({
     keyNorm: "ptr",
     normEps: "f32",
     normOffset: "f32",
+    settled: "i32",
   },
   axes: { dtype: ["f32", "f16", "bf16"] },
   targets: (v) => (v.dtype === "bf16" ? ["sm_60", "sm_80", "sm_90"] : ["sm_60", "sm_90"]),
@@ -61,6 +62,11 @@ export interface CacheStore {
   readonly kvHeads: number;
   readonly headDim: number;
   readonly dtype: DType;
+  /**
+   * The integers that describe the batch (slots, positions, lengths, tables) were all in place before the stream's previous
+   * kernel could begin: they may be read while that one still runs (ForwardContext.settled).
+   */
+  readonly settled?: boolean;
 }
 
 /** RMSNorm over the D elements of every query and key head, before they are turned (QK-norm). */
@@ -117,6 +123,7 @@ export function ropeStore(stream: Stream, p: RopeStoreArgs): void {
       keyNorm: p.norm?.key ?? nullPtr,
       normEps: p.norm?.eps ?? 0,
       normOffset: p.norm?.weightOffset ?? 0,
+      settled: p.settled ? 1 : 0,
     },
     { overlap: true },
   );

@@ -75,16 +75,19 @@ KERNEL_NAME(scalar_t* query_out, const scalar_t* query, const scalar_t* key, con
             const i32* slots, const i32* positions, const float* frequencies, const i32* query_starts,
             const i32* sequence_lengths, i32 sequences, float dynamic_factor, i32 trained_context, float attention_scale,
             i32 heads, i32 kv_heads, i32 head_dim, i32 rotary_dim, const scalar_t* query_norm, const scalar_t* key_norm,
-            float norm_eps, float norm_offset) {
+            float norm_eps, float norm_offset, i32 settled) {
   __shared__ AngleTable table;
   __shared__ float inverse[HEADS_PER_BLOCK];
   const i64 token = blockIdx.x;
   allow_next();
-  wait_for_previous();
+  // Every layer has weights of its own, which the last step's other layers have driven out of L2.
+  if (query_norm) prefetch_norms(query_norm, key_norm, head_dim);
+  if (!settled) wait_for_previous();
   fill_angles(table, {positions, frequencies, query_starts, sequence_lengths, sequences, dynamic_factor, trained_context, attention_scale, rotary_dim}, token);
   const Rows rows = {query_out + token * query_out_stride, query + token * query_stride, key + token * key_stride,
                      value + token * value_stride, key_cache, value_cache, slots[token],
                      heads, kv_heads, head_dim, rotary_dim};
+  if (settled) wait_for_previous();
   const HeadNorms norms = {query_norm, key_norm, norm_eps, norm_offset};
 
   const int first = blockIdx.y * HEADS_PER_BLOCK;
