@@ -16,6 +16,7 @@ export * as moeCombine from "./moe/combine.ts";
 export * as moeGrouped from "./moe/grouped.ts";
 export * as moeGroupedQuant from "./moe/grouped-quant.ts";
 export * as moeRoute from "./moe/route.ts";
+export * as moeRouteOne from "./moe/route-one.ts";
 export * as nf4 from "./nf4/nf4.ts";
 export * as quantMatmul from "./quant-matmul/specs.ts";
 export * as random from "./random/random.ts";

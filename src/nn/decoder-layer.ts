@@ -11,10 +11,17 @@ export interface DecoderLayer extends Module {
   forward(x: Tensor, context: ForwardContext): void;
 }
 
+export interface FeedForwardOptions {
+  /** [T, C]: the result is added to it. */
+  readonly residual?: Tensor;
+  /** x is not normed yet: first thing to do. */
+  readonly norm?: RMSNorm;
+}
+
 /** What follows attention in a layer: a gated MLP, or a mixture of them. */
 export interface FeedForward extends Module {
-  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
-  forward(x: Tensor, residual?: Tensor): Tensor;
+  /** x [T, C] normed gives [T, C]. */
+  forward(x: Tensor, options?: FeedForwardOptions): Tensor;
 }
 
 /**
@@ -42,7 +49,7 @@ export class PreNormLayer extends Module implements DecoderLayer {
   forward(x: Tensor, context: ForwardContext): void {
     tidy(() => {
       this.attention.forward(this.attentionNorm.forward(x), context, x);
-      this.mlp.forward(this.mlpNorm.forward(x), x);
+      this.mlp.forward(x, { norm: this.mlpNorm, residual: x });
     });
   }
 }

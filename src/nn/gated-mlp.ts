@@ -1,5 +1,5 @@
 import type { Tensor } from "../tensor/tensor.ts";
-import type { FeedForward } from "./decoder-layer.ts";
+import type { FeedForward, FeedForwardOptions } from "./decoder-layer.ts";
 import { loadStackedLinear } from "./load-linear.ts";
 import { Module } from "./module.ts";
 import type { GateActivation, Projection } from "./projection.ts";
@@ -34,9 +34,9 @@ export class GatedMlp extends Module implements FeedForward {
     );
   }
 
-  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
-  forward(x: Tensor, residual?: Tensor): Tensor {
-    const hidden = this.gateUp.forwardGated(x, this.activation);
+  /** x [T, C] gives [T, C]. */
+  forward(x: Tensor, { residual, norm }: FeedForwardOptions = {}): Tensor {
+    const hidden = this.gateUp.forwardGated(norm ? norm.forward(x) : x, this.activation);
     return this.down.forward(hidden, residual ? { residual } : {});
   }
 }

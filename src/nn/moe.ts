@@ -9,13 +9,15 @@ import { expertsMachine, type GroupedProductArgs, groupedProduct } from "../kern
 import { groupedQuantProduct, multipliesQuantized, type QuantProductShape } from "../kernels/moe/grouped-quant.ts";
 import { planExperts } from "../kernels/moe/plan.ts";
 import { groupTableInts, routeExperts, routerLogits } from "../kernels/moe/route.ts";
+import { canRouteOne, routeOne } from "../kernels/moe/route-one.ts";
 import { endsWithBlock } from "../kernels/quant-matmul/rows.ts";
 import { QuantizedWeight } from "../tensor/quantized-weight.ts";
 import { Tensor } from "../tensor/tensor.ts";
 import { tidy } from "../tensor/tidy.ts";
-import type { FeedForward } from "./decoder-layer.ts";
+import type { FeedForward, FeedForwardOptions } from "./decoder-layer.ts";
 import type { GateActivation } from "./linear.ts";
 import { Module } from "./module.ts";
+import type { RMSNorm } from "./rms-norm.ts";
 import type { Weights } from "./weights.ts";
 
 export interface MixtureConfig {
@@ -131,8 +133,8 @@ export class MixtureOfExperts extends Module implements FeedForward {
     return this.router.sizeBytes + reached * (this.gateUp.sizeBytes + this.down.sizeBytes);
   }
 
-  /** x [T, C] normed gives [T, C]; with `residual` [T, C], the result is added to it. */
-  forward(x: Tensor, residual?: Tensor): Tensor {
+  /** x [T, C] gives [T, C]. */
+  forward(x: Tensor, { residual, norm }: FeedForwardOptions = {}): Tensor {
     const [experts, hiddenSize] = this.router.shape as [number, number];
     if (x.shape.at(-1) !== hiddenSize || x.dtype !== this.router.dtype) {
       throw new ShapeError(
@@ -145,13 +147,20 @@ export class MixtureOfExperts extends Module implements FeedForward {
         `MixtureOfExperts: residual ${formatShape(out.shape)} must have the shape of the input, ${formatShape(x.shape)}`,
       );
     }
-    tidy(() => this.#apply(x.contiguous(), out, residual, x.size / hiddenSize, experts));
+    tidy(() => this.#apply(x.contiguous(), norm, out, residual, x.size / hiddenSize, experts));
     return out;
   }
 
-  #apply(x: Tensor, out: Tensor, residual: Tensor | undefined, tokens: number, experts: number): void {
+  #apply(
+    input: Tensor,
+    norm: RMSNorm | undefined,
+    out: Tensor,
+    residual: Tensor | undefined,
+    tokens: number,
+    experts: number,
+  ): void {
     const { chosen, normalize, activation } = this.config;
-    const { device, dtype } = x;
+    const { device, dtype } = input;
     const { stream } = device;
     const hiddenSize = this.router.shape[1]!;
     const intermediateSize = this.down.shape.at(-1)!;
@@ -165,34 +174,45 @@ export class MixtureOfExperts extends Module implements FeedForward {
     const plan = planExperts(shape, expertsMachine(device));
     const empty = (shape: number[], type: DType | "float32" | "int32") => Tensor.empty(shape, { dtype: type, device });
 
-    const logits = empty([tokens, experts], "float32");
-    routerLogits(stream, {
-      logits: logits.ptr,
-      x: x.ptr,
-      weight: this.router.ptr,
-      kernel: plan.kernel,
-      tokens,
-      experts,
-      cols: hiddenSize,
-      dtype,
-    });
-    this.onRouterLogits?.(logits);
     const ids = empty([tokens, chosen], "int32");
     const weights = empty([tokens, chosen], "float32");
     const order = empty([slots], "int32");
     const table = empty([groupTableInts(slots, experts, plan.groupRows)], "int32");
-    routeExperts(stream, {
-      ids: ids.ptr,
-      weights: weights.ptr,
-      order: order.ptr,
-      table: table.ptr,
-      logits: logits.ptr,
-      tokens,
-      experts,
-      chosen,
-      normalize,
-      groupRows: plan.groupRows,
-    });
+    const router = { experts, chosen, cols: hiddenSize, dtype, router: this.router.ptr };
+    const choice = { ids: ids.ptr, weights: weights.ptr, order: order.ptr, table: table.ptr, normalize };
+    let x = input;
+    const fewRows = plan.kernel === "gemv" || plan.kernel === "gemv_mma";
+    if (tokens === 1 && fewRows && !this.onRouterLogits && canRouteOne(device, router)) {
+      if (norm) x = empty([1, hiddenSize], dtype);
+      routeOne(stream, {
+        ...router,
+        ...choice,
+        x: input.ptr,
+        ...(norm && { norm: { out: x.ptr, weight: norm.weight.ptr, eps: norm.eps, weightOffset: norm.weightOffset } }),
+      });
+    } else {
+      if (norm) x = norm.forward(input);
+      const logits = empty([tokens, experts], "float32");
+      routerLogits(stream, {
+        logits: logits.ptr,
+        x: x.ptr,
+        weight: this.router.ptr,
+        kernel: plan.kernel,
+        tokens,
+        experts,
+        cols: hiddenSize,
+        dtype,
+      });
+      this.onRouterLogits?.(logits);
+      routeExperts(stream, {
+        ...choice,
+        logits: logits.ptr,
+        tokens,
+        experts,
+        chosen,
+        groupRows: plan.groupRows,
+      });
+    }
 
     const common = {
       plan,
@@ -227,6 +247,7 @@ export class MixtureOfExperts extends Module implements FeedForward {
       dtype,
     });
   }
+
   /** What planExperts wants to know of quantized weights. */
   #quantized(
     device: Device,

@@ -71,7 +71,7 @@ describeGpu("MixtureOfExperts", (device) => {
         // The result is rounded once; the intermediate's rounding may fall to the other side of a tie here and there.
         const tolerance = roundingTolerance(dtype, 1) + roundingTolerance(float32, 4);
         expect(relativeL2(numbers(mixture.forward(x)), expected)).toBeLessThan(tolerance);
-        expect(mixture.forward(x, residual)).toBe(residual);
+        expect(mixture.forward(x, { residual })).toBe(residual);
         expect(relativeL2(numbers(residual), added)).toBeLessThan(tolerance);
       });
     });

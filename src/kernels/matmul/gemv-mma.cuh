@@ -29,7 +29,7 @@
 // grid: a row's result has the same bits in every batch of up to 16.
 // Needs rows of x and W that start on 16 bytes. Block: 256 threads. Shared memory, by tile and rows of x (8, 16):
 // 32: 169, 210 KB, one block a multiprocessor; 16: 77, 74 KB, for GPUs with less, and for weights with few rows.
-// Registers: 95 and 106 (tile 32), 71 and 93 (tile 16); no spills.
+// Registers: 104 and 122 (tile 32), 88 and 99 (tile 16); no spills.
 // Measured (H200, bf16, weights from memory, next to cuBLASLt in the same run): 14336 x 4096, M = 1 / 8 / 16:
 // 32.4 / 33.2 / 35.2 us (30.4 / 29.8 / 32.1); 4096 x 14336: 29.2 / 29.7 / 31.4 us (31.0 / 31.5 / 31.9); with overlap,
 // one after the other, M = 1: 28.6 and 26.7 us.
@@ -51,6 +51,7 @@ constexpr int PIECES = ROW_BYTES / 16;  // of 16 bytes, in a row of an item
 constexpr int ROWS_AT_ONCE = 32 / PIECES;
 constexpr int W_BYTES = TILE * ROW_BYTES, ITEM_BYTES = W_BYTES + 8 * NB * ROW_BYTES;
 constexpr int PITCH = TILE + 4;         // of a row of sums: stores of a warp then hit every bank once
+constexpr int RING_BYTES = WARPS * (STAGES * ITEM_BYTES + 8 * NB * PITCH * 4); // gemvMmaSharedBytes in specs.ts
 
 // Where a piece lies in W's or x's part of an item. Eight lanes read four pieces of two neighbouring rows at once: odd rows
 // swap their halves, so that these lie in different banks.

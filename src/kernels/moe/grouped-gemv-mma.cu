@@ -4,6 +4,8 @@
 // Bound by the weights of the chosen experts, each read once for up to 8 (or 16) of its rows: 2 * N * K bytes a group.
 // Which weights these are, only the routing knows: the first product cannot fetch any before that has ended, the second
 // one can (EARLY_TABLE). A row's bits depend neither on its group nor on how many rows there are.
+// A block copies the table (`groups` entries at most) and the order of all `slots` to shared memory first, in one memory latency:
+// it asks for every tile where its weight and its rows lie, which from L2 would be most of the time that a tile takes.
 // Grid: blocks that stay and share out the tiles of all groups, those of one group side by side.
 #include "grouped.cuh"
 #include "../matmul/gemv-mma.cuh"
@@ -41,10 +43,17 @@ struct Grouped {
   __device__ __forceinline__ bool knows_weights() const { return product.p.has(EARLY_TABLE); }
 };
 
-extern "C" __global__ void __launch_bounds__(32 * WARPS, RESIDENT) KERNEL_NAME(GROUPED_PARAMETERS) {
-  GROUPED_PRODUCT
+extern "C" __global__ void __launch_bounds__(32 * WARPS, RESIDENT) KERNEL_NAME(GROUPED_PARAMETERS, int groups, int slots) {
   extern __shared__ __align__(128) unsigned char shared[];
-  if (!product.p.has(EARLY_TABLE)) wait_for_previous();
+  if (!(flags & EARLY_TABLE)) wait_for_previous();
+  int4* ownTable = reinterpret_cast<int4*>(shared + RING_BYTES);
+  i32* ownOrder = reinterpret_cast<i32*>(ownTable + 1 + groups);
+  for (int i = threadIdx.x; i < 1 + groups; i += 32 * WARPS) ownTable[i] = reinterpret_cast<const int4*>(table)[i];
+  for (int i = threadIdx.x; i < slots; i += 32 * WARPS) ownOrder[i] = order[i];
+  __syncthreads();
+  table = reinterpret_cast<const i32*>(ownTable);
+  order = ownOrder;
+  GROUPED_PRODUCT
   const int columnTiles = tiles_of(n, tile_columns(product.p));
   multiply_tiles(Grouped{product, columnTiles, product.groups() * columnTiles}, shared);
 }

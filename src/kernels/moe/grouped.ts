@@ -17,7 +17,7 @@ import {
 } from "../matmul/specs.ts";
 import { type ArgSpec, defineKernel } from "../spec.ts";
 import { targetNumber } from "../target.ts";
-import { type ExpertsMachine, type GroupedPlan, gemvMmaTile, maxGroups } from "./plan.ts";
+import { type ExpertsMachine, type GroupedPlan, gemvMmaTile, maxGroups, stagedTableBytes } from "./plan.ts";
 
 /** GROUPED_PARAMETERS of grouped.cuh. */
 const args = {
@@ -46,7 +46,7 @@ export const groupedGemvKernel = defineKernel({
 export const groupedGemvMmaKernel = defineKernel({
   family: "grouped_gemv_mma",
   source: "moe/grouped-gemv-mma.cu",
-  args,
+  args: { ...args, groups: "i32", slots: "i32" },
   axes: { dtype: ["f16", "bf16"], rows: ["8", "16"], tile: ["32", "16"] },
   targets: ({ tile }) => (tile === "32" ? ["sm_90"] : ["sm_80", "sm_90"]),
 });
@@ -149,14 +149,16 @@ export function groupedProduct(stream: Stream, p: GroupedProductArgs): void {
     case "gemv_mma": {
       const { rows } = plan;
       const machine = expertsMachine(stream.device);
-      const tile = gemvMmaTile(halves * p.n, p.chosen, rows, machine);
+      const tableBytes = stagedTableBytes(p.slots, p.experts, plan.groupRows);
+      const tile = gemvMmaTile(halves * p.n, p.chosen, rows, machine, tableBytes);
       const resident = machine.multiprocessors * gemvMmaResident[tile];
       const shape: KernelShape = {
         grid: [Math.min(resident, tiles(Number(tile)))],
         block: gemvMmaThreads,
-        sharedBytes: gemvMmaSharedBytes(tile, rows),
+        sharedBytes: gemvMmaSharedBytes(tile, rows) + tableBytes,
       };
-      launch(stream, groupedGemvMmaKernel, { dtype: short16(dtype), rows, tile }, shape, values, options);
+      const own = { groups, slots: p.slots };
+      launch(stream, groupedGemvMmaKernel, { dtype: short16(dtype), rows, tile }, shape, { ...values, ...own }, options);
       break;
     }
     case "simt": {

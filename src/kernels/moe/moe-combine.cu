@@ -7,11 +7,20 @@
 #include "../common/types.cuh"
 
 constexpr int THREADS = 128; // combineThreads in combine.ts
+constexpr int AHEAD = 8;     // results of a token that a thread has on their way at once: one latency, not k
 
 extern "C" __global__ void __launch_bounds__(THREADS)
     KERNEL_NAME(scalar_t* out, const scalar_t* residual, const f32* y, const f32* weights, int tokens, int cols, int k) {
-  wait_for_previous();
   allow_next();
+#if LLCUDA_TARGET >= 90
+  // What was there before the products began may have left L2 since.
+  if (threadIdx.x == 0) asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(weights + i64(blockIdx.y) * k)));
+  const i64 ahead = i64(blockIdx.y) * cols + (blockIdx.x * THREADS + threadIdx.x) * VEC;
+  if (residual && threadIdx.x % (128 / 16) == 0 && ahead < i64(tokens) * cols) {
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(__cvta_generic_to_global(residual + ahead)));
+  }
+#endif
+  wait_for_previous();
   const int start = (blockIdx.x * THREADS + threadIdx.x) * VEC;
   if (start >= cols) return;
   const int count = min(VEC, cols - start);
@@ -23,17 +32,28 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     const u64 addresses = reinterpret_cast<u64>(to) | reinterpret_cast<u64>(from) | reinterpret_cast<u64>(rows);
     if (count == VEC && cols % 4 == 0 && (addresses & 15) == 0) {
       Vec<float, VEC> sum = {};
-      for (int j = 0; j < k; j++) {
-        const float weight = w[j];
+      Vec<scalar_t> before = {};
+      if (from) before = load_vec(from);
+#pragma unroll 1
+      for (int first = 0; first < k; first += AHEAD) {
+        float weight[AHEAD];
+        Vec<float, 4> part[AHEAD][VEC / 4];
 #pragma unroll
-        for (int q = 0; q < VEC; q += 4) {
-          const Vec<float, 4> part = load_vec(rows + i64(j) * cols + q);
+        for (int j = 0; j < AHEAD; j++) {
+          if (first + j >= k) continue;
+          weight[j] = w[first + j];
 #pragma unroll
-          for (int i = 0; i < 4; i++) sum[q + i] = fmaf(weight, part[i], sum[q + i]);
+          for (int q = 0; q < VEC / 4; q++) part[j][q] = load_vec(rows + i64(first + j) * cols + 4 * q);
+        }
+#pragma unroll
+        for (int j = 0; j < AHEAD; j++) {
+          if (first + j >= k) continue;
+#pragma unroll
+          for (int i = 0; i < VEC; i++) sum[i] = fmaf(weight[j], part[j][i / 4][i % 4], sum[i]);
         }
       }
       if (from) {
-        const Vec<float, VEC> old = to_floats(load_vec(from));
+        const Vec<float, VEC> old = to_floats(before);
 #pragma unroll
         for (int i = 0; i < VEC; i++) sum[i] += old[i];
       }

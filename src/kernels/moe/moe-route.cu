@@ -83,8 +83,8 @@ __device__ __forceinline__ void group_few(i32* order, i32* table, const i32* exp
 extern "C" __global__ void __launch_bounds__(THREADS)
     KERNEL_NAME(i32* ids, f32* weights, i32* order, i32* table, const f32* logits, int tokens, int experts, int k,
                 int normalize, int rows) {
-  wait_for_previous();
   allow_next();
+  wait_for_previous();
   __shared__ i32 expert_of[FEW_SLOTS];
   const int warps = THREADS / 32;
   for (int t = blockIdx.x * warps + threadIdx.x / 32; t < tokens; t += gridDim.x * warps) {

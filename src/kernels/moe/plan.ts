@@ -47,11 +47,15 @@ export type GroupedKernelName = GroupedPlan["kernel"];
  */
 const fewRows = { gemv: 8, gemv_mma: 16 } as const;
 
+/** The most bytes of groups and slots for which a block of `gemv_mma` has room: of 99 KB, the ring for 16 rows takes 74. */
+const stagedBytes = 24 * 1024;
+
 /** Pure. docs/kernels/moe.md gives the reasons. */
 export function planExperts(s: ExpertsShape, on: ExpertsMachine): GroupedPlan {
   const average = (s.tokens * s.chosen) / s.experts;
   const tensorCores = s.dtype !== "f32" && s.vector && on.capability >= 80;
-  const few = average <= fewRows[tensorCores ? "gemv_mma" : "gemv"];
+  const fits = stagedTableBytes(s.tokens * s.chosen, s.experts, 16) <= stagedBytes;
+  const few = average <= fewRows[tensorCores ? "gemv_mma" : "gemv"] && (!tensorCores || fits);
   // Weights in blocks have kernels for up to 8 rows; what must be dequantized first is a product of many rows, however few.
   if (s.quantized === "multiplied" && few) return tensorCores ? gemvMma("8") : gemv(s.tokens === 1 ? "1" : "8");
   if (s.quantized && few) return tensorCores ? mma("t64x64") : simt("t32");
@@ -92,12 +96,23 @@ export function maxGroups(slots: number, experts: number, groupRows: number): nu
   return Math.min(slots, used + Math.floor((slots - used) / groupRows));
 }
 
+/** What a block of `gemv_mma` has in shared memory of a table for `slots` rows, and of their order. */
+export function stagedTableBytes(slots: number, experts: number, groupRows: number): number {
+  return 16 * (1 + maxGroups(slots, experts, groupRows)) + 4 * slots;
+}
+
 /**
  * Rows of the weight in a tile of `gemv_mma`: 32 where a block may have the memory and the groups that are sure to exist
  * have a tile for every other multiprocessor. A row's bits do not depend on it.
  */
-export function gemvMmaTile(weightRows: number, chosen: number, rows: "8" | "16", on: ExpertsMachine): GemvMmaTile {
-  const fits = on.capability >= 90 && gemvMmaSharedBytes("32", rows) <= on.sharedBytes;
+export function gemvMmaTile(
+  weightRows: number,
+  chosen: number,
+  rows: "8" | "16",
+  on: ExpertsMachine,
+  tableBytes = 0,
+): Exclude<GemvMmaTile, "deep"> {
+  const fits = on.capability >= 90 && gemvMmaSharedBytes("32", rows) + tableBytes <= on.sharedBytes;
   const wide = 2 * chosen * Math.ceil(weightRows / 32) > on.multiprocessors;
   return fits && wide ? "32" : "16";
 }
