@@ -22,7 +22,8 @@
 // Traffic as in attention-split.cu; arithmetic, per 16 keys, 16 + 16 products of D = 128 and some 150 other instructions: bound by
 // memory at every context. Sums over keys: the tensor core's order within 16, then online, then the four warps in order;
 // nothing depends on the batch.
-// Shared memory: 4 warps · 8 · (D + 2) floats (dynamic) and 128 B. Registers (width 64, 128, 256): see docs/kernels/attention.md.
+// Shared memory: 4 warps · 8 · (D + 2) floats (dynamic) and 128 B. Registers (width 64, 128, 256): 116, 182, 255, the last
+// with 92 B of spills.
 // Variants: dtype {f16, bf16}; width, the next of 64, 128 and 256 that holds D.
 #include "attention.cuh"
 #include "../matmul/tensor-core.cuh"

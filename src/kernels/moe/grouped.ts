@@ -157,8 +157,8 @@ export function groupedProduct(stream: Stream, p: GroupedProductArgs): void {
         block: gemvMmaThreads,
         sharedBytes: gemvMmaSharedBytes(tile, rows) + tableBytes,
       };
-      const own = { groups, slots: p.slots };
-      launch(stream, groupedGemvMmaKernel, { dtype: short16(dtype), rows, tile }, shape, { ...values, ...own }, options);
+      const variant = { dtype: short16(dtype), rows, tile };
+      launch(stream, groupedGemvMmaKernel, variant, shape, { ...values, groups, slots: p.slots }, options);
       break;
     }
     case "simt": {
