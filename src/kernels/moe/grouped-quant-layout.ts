@@ -22,18 +22,41 @@ export function groupedQuantLayout(format: GroupedQuantFormat): { readonly fixed
   const pitch = isCode4 ? 128 : Math.floor((pieces * 16 + 31) / 64) * 64 + 32;
   const stage = mmaTile * pitch + (isCode4 ? 256 : 0);
   const stages = stage <= 2560 ? 4 : stage <= 3584 ? 3 : 2;
-  return { fixed: isCode4 ? 256 * 128 : 0, perWarp: stages * stage + sums };
+  return { fixed: isCode4 ? 256 * 128 : 0, perWarp: stages * stage + sums + 4 * groupedQuantRows };
 }
 
-/** Warps, slices and shared memory of a launch. They come from the layer and the device alone: the order of sums depends on them. */
+export interface GroupedQuantProblem {
+  readonly format: GroupedQuantFormat;
+  readonly weightRows: number;
+  readonly k: number;
+  readonly chosen: number;
+  /** Rows of x. */
+  readonly rows: number;
+}
+
+export interface GroupedQuantBlock {
+  readonly warps: number;
+  readonly slices: number;
+  /** Elements between rows of x in shared memory; 0 where they do not fit. */
+  readonly xStride: number;
+  readonly sharedBytes: number;
+}
+
+/** A launch. Warps and slices come from the layer and the device alone, because the order of sums depends on them. */
 export function groupedQuantBlock(
-  p: { readonly format: GroupedQuantFormat; readonly weightRows: number; readonly k: number; readonly chosen: number },
+  p: GroupedQuantProblem,
   on: Pick<ExpertsMachine, "multiprocessors" | "sharedBytes">,
-): { readonly warps: number; readonly slices: number; readonly sharedBytes: number } {
+): GroupedQuantBlock {
   const { fixed, perWarp } = groupedQuantLayout(p.format);
   const warps = warpCounts.find((count) => fixed + count * perWarp <= on.sharedBytes) ?? 1;
-  // The groups that are sure to exist.
-  const tiles = p.chosen * Math.ceil(p.weightRows / mmaTile);
+  // For a few tokens: those of one leave warps idle, and slices of K then look better than they are for more.
+  const tiles = 4 * p.chosen * Math.ceil(p.weightRows / mmaTile);
   const slices = chooseSlices(tiles, Math.ceil(p.k / 256), warps, on.multiprocessors);
-  return { warps, slices, sharedBytes: fixed + warps * perWarp };
+  // Rows are shifted by what lanes of neighbouring rows read at once, so that they meet different banks.
+  const xStride = Math.ceil(p.k / 64) * 64 + (p.format === "code4" ? 8 : 16);
+  const own = fixed + warps * perWarp;
+  const withX = own + p.rows * xStride * 2;
+  return withX <= on.sharedBytes
+    ? { warps, slices, xStride, sharedBytes: withX }
+    : { warps, slices, xStride: 0, sharedBytes: own };
 }

@@ -11,7 +11,7 @@
 // any before that has ended, the second one can (EARLY_TABLE). The table of levels is made meanwhile.
 //
 // Lane (g, t) copies pieces t, t + 4, ... of rows g and g + 8, and the scales of chunk t in both; others ask it for them.
-// x is read through L1: a group's rows lie anywhere, and are few.
+// x is in shared memory if all its rows fit, which few tokens' do, and is else read through L1.
 // A row's bits depend neither on its group nor on how many rows there are.
 // Needs K a multiple of 64 (256 with codes) and rows of x that start on 16 bytes; of codes, float32 absmax for 64 values or more.
 // Block: 32 threads a warp, at most 512. Shared memory: groupedQuantLayout in grouped-quant-layout.ts, the same arithmetic as here.
@@ -42,32 +42,28 @@ __device__ __forceinline__ void copy_async_4(shared_address dst, const void* src
 struct Experts {
   Problem p; // of no rows
   const u8 *weight, *end;
-  const i32* table;
+  const i32 *order, *table;
+  int share;
   Absmax absmax;
   u32 rowBytes;
   int columnTiles; // of a group
 
   __device__ __forceinline__ int column(int tile) const { return tile % columnTiles; }
-  __device__ __forceinline__ Problem at(int tile) const {
-    const Group g = load_group(table, tile / columnTiles);
-    Problem q = p;
-    q.order += g.first;
-    q.m = g.rows;
-    return q;
-  }
 };
 
-// This lane's two rows of a tile: g and g + 8.
-struct Rows {
-  const u8* row[2];
+// What a lane remembers of a tile.
+struct Tile {
+  const u8* row[2]; // of the weight: rows g and g + 8
+  int rows, slot;   // of the group; of its row g, which this lane feeds to the multiplication
 
   __device__ __forceinline__ void select(const Experts& of, int tile) {
-    const int expert = load_group(of.table, tile / of.columnTiles).expert;
-    const i64 first = i64(expert) * (of.p.has(GATED) ? 2 : 1) * of.p.n;
+    const int g = threadIdx.x % 32 / 4;
+    const Group group = load_group(of.table, tile / of.columnTiles);
+    const i64 first = i64(group.expert) * (of.p.has(GATED) ? 2 : 1) * of.p.n;
 #pragma unroll
-    for (int h = 0; h < 2; h++) {
-      row[h] = of.weight + (first + weight_row<TILE>(of.p, of.column(tile), threadIdx.x % 32 / 4 + 8 * h)) * of.rowBytes;
-    }
+    for (int h = 0; h < 2; h++) row[h] = of.weight + (first + weight_row<TILE>(of.p, of.column(tile), g + 8 * h)) * of.rowBytes;
+    rows = group.rows;
+    slot = of.order[group.first + min(g, rows - 1)];
   }
   __device__ __forceinline__ u32 skew(int h, int span) const {
     return SKEWED ? (u32(reinterpret_cast<u64>(row[h])) + span * span_bytes<Format>) & 15u : 0u;
@@ -78,7 +74,7 @@ struct Rows {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
       const u32 before = skew(h, span);
-      const u32 length = min(u32(span_bytes<Format>), of.rowBytes - first) + before;
+      const u32 length = (Format::VALUES == 32 ? min(u32(span_bytes<Format>), of.rowBytes - first) : span_bytes<Format>) + before;
       const u8* from = row[h] + first - before;
 #pragma unroll
       for (int i = 0; i < ROUNDS; i++) {
@@ -136,9 +132,9 @@ __device__ __forceinline__ void decode(u32 (&pairs)[8], const Table& table, cons
 struct XRow {
   const scalar_t* row;
 
-  __device__ __forceinline__ XRow(const Problem& p) {
-    const int g = threadIdx.x % 32 / 4;
-    row = g < p.m ? p.a + p.row_in_a(g) * p.lda + Format::offset(threadIdx.x % 4, 0) : nullptr;
+  __device__ __forceinline__ XRow(const Experts& of, const Tile& tile, const scalar_t* x, i64 stride) {
+    const bool exists = threadIdx.x % 32 / 4 < tile.rows;
+    row = exists ? x + tile.slot / of.share * stride + Format::offset(threadIdx.x % 4, 0) : nullptr;
   }
   // Quads i and i + 1 of a lane lie together where the format is WIDE.
   __device__ __forceinline__ void load(u32 (&x)[NB][8], int k) const {
@@ -153,21 +149,35 @@ struct XRow {
   }
 };
 
+// All rows of x to shared memory, `stride` elements apart, by the whole block.
+__device__ __forceinline__ void stage_rows(const Problem& p, scalar_t* to, int stride) {
+  const int pieces = p.k / 8;
+  for (int at = threadIdx.x; at < p.m * pieces; at += blockDim.x) {
+    const int row = at / pieces, piece = at % pieces;
+    copy_async(to_shared(to + row * stride + 8 * piece), p.a + row * p.lda + 8 * piece, 16);
+  }
+  commit_copies();
+}
+
 extern "C" __global__ void __launch_bounds__(512, 1)
-    KERNEL_NAME(QUANT_PARAMETERS, const i32* order, const i32* table, int share, int slices) {
+    KERNEL_NAME(QUANT_PARAMETERS, const i32* order, const i32* table, int share, int slices, int xStride) {
   QUANT_PROBLEM
-  p.order = order;
-  p.share = share;
   extern __shared__ __align__(128) u8 shared[];
   const Share tasks(slices);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32, g = lane / 4;
   const u32 rowBytes = u32(p.k) / Format::VALUES * Format::BYTES;
-  const Experts of = {p, weight, weight + weightBytes, table, CODE4_ABSMAX, rowBytes, tiles_of(p.n, columns_of_tile(p))};
+  const int columnTiles = tiles_of(p.n, columns_of_tile(p));
+  const Experts of = {p, weight, weight + weightBytes, order, table, share, CODE4_ABSMAX, rowBytes, columnTiles};
   const int spans = tiles_of(p.k, SPAN);
-  // levels | rings | sums
+  // levels | rings | sums | slots of the rows of a warp's tile | x, where it fits
   const Table levels = {shared};
   u8* ring = shared + TABLE_BYTES + warp * STAGES * STAGE_BYTES;
   float* sums = reinterpret_cast<float*>(shared + TABLE_BYTES + warps * STAGES * STAGE_BYTES);
+  i32* slots = reinterpret_cast<i32*>(sums) + warps * (SUMS_BYTES / 4) + 8 * warp;
+  p.order = slots;
+  scalar_t* xShared = reinterpret_cast<scalar_t*>(reinterpret_cast<i32*>(sums) + warps * (SUMS_BYTES / 4 + 8));
+  const scalar_t* x = xStride ? xShared : p.a;
+  const i64 stride = xStride ? xStride : p.lda;
 
   const bool early = p.has(EARLY_TABLE);
   const float level = CODE4 ? code[threadIdx.x % 16] * levelScale : 0.0f;
@@ -175,16 +185,18 @@ extern "C" __global__ void __launch_bounds__(512, 1)
     if constexpr (CODE4) levels.fill(level);
     wait_for_previous();
     allow_next(); // not before: the next one may be a product that looks at the table at once
+    // Before the weights, behind which it would wait.
+    if (xStride) stage_rows(p, xShared, xStride);
   }
-  const int tiles = group_count(table) * of.columnTiles;
+  const int tiles = group_count(table) * columnTiles;
   Cursor now = {tasks.first_tile(), tasks.slice}, ahead = now;
-  Rows aheadRows = {}, rows;
-  if (now.tile < tiles) aheadRows.select(of, now.tile);
-  rows = aheadRows;
+  Tile aheadTile = {};
+  if (now.tile < tiles) aheadTile.select(of, now.tile);
+  Tile tile = aheadTile;
   const auto copy_next = [&](int stage) {
     if (ahead.tile < tiles) {
-      aheadRows.copy(of, to_shared(ring + stage * STAGE_BYTES), ahead.span);
-      if (ahead.next(tasks, spans) && ahead.tile < tiles) aheadRows.select(of, ahead.tile);
+      aheadTile.copy(of, to_shared(ring + stage * STAGE_BYTES), ahead.span);
+      if (ahead.next(tasks, spans) && ahead.tile < tiles) aheadTile.select(of, ahead.tile);
     }
     commit_copies();
   };
@@ -194,18 +206,22 @@ extern "C" __global__ void __launch_bounds__(512, 1)
     if constexpr (CODE4) levels.fill(level);
     allow_next();
     wait_for_previous();
+    if (xStride) stage_rows(p, xShared, xStride);
+    wait_copies<0>();
+  } else {
+    wait_copies<STAGES>();
   }
   __syncthreads();
 
   float total[NB][4] = {};
   int stage = 0, buffer = 0;
   while (now.tile < tiles) {
-    const XRow x(of.at(now.tile));
+    const XRow rowOfX(of, tile, x, stride);
     do {
       const u8* item = ring + stage * STAGE_BYTES;
       wait_copies<STAGES - 1>();
       __syncwarp();
-      const u8* const span[2] = {item + g * ROW_PITCH + rows.skew(0, now.span), item + (g + 8) * ROW_PITCH + rows.skew(1, now.span)};
+      const u8* const span[2] = {item + g * ROW_PITCH + tile.skew(0, now.span), item + (g + 8) * ROW_PITCH + tile.skew(1, now.span)};
       ChunkScale own = {};
       if (Format::VALUES == 256 || SPAN * now.span + CHUNK * (lane % 4) < p.k) read_scales(own, item, span);
 #pragma unroll
@@ -213,7 +229,7 @@ extern "C" __global__ void __launch_bounds__(512, 1)
         const int first = SPAN * now.span + CHUNK * c;
         if (Format::VALUES == 32 && first >= p.k) break;
         u32 pairs[NB][8], low[8], high[8];
-        x.load(pairs, first);
+        rowOfX.load(pairs, first);
         decode(low, levels, span[0], g, c);
         decode(high, levels, span[1], g + 8, c);
         ChunkScale scale;
@@ -229,15 +245,16 @@ extern "C" __global__ void __launch_bounds__(512, 1)
       stage = stage + 1 == STAGES ? 0 : stage + 1;
       now.span += slices;
     } while (now.span < spans);
-    finish_tile(of.at(now.tile), tasks, sums, buffer, of.column(now.tile), total, 1.0f / levelScale);
+    p.m = tile.rows;
+    if (lane % 4 == 0) slots[g] = tile.slot;
+    finish_tile(p, tasks, sums, buffer, of.column(now.tile), total, 1.0f / levelScale); // past its barrier it reads slots
     buffer ^= 1;
 #pragma unroll
     for (int b = 0; b < NB; b++) {
 #pragma unroll
       for (int i = 0; i < 4; i++) total[b][i] = 0.0f;
     }
-    now.span = tasks.slice;
-    now.tile += tasks.tile_step();
-    if (now.tile < tiles) rows.select(of, now.tile);
+    now = {now.tile + tasks.tile_step(), tasks.slice};
+    if (now.tile < tiles) tile.select(of, now.tile);
   }
 }

@@ -27,7 +27,7 @@ export interface GroupedQuantArgs extends Omit<GroupedProductArgs, "b" | "range"
 export const groupedQuantMmaKernel = defineKernel({
   family: "grouped_quant_mma",
   source: "moe/grouped-quant-mma.cu",
-  args: { ...quantArgs, order: "ptr", table: "ptr", share: "i32", slices: "i32" },
+  args: { ...quantArgs, order: "ptr", table: "ptr", share: "i32", slices: "i32", xStride: "i32" },
   axes: { format: groupedQuantFormats, dtype: ["f16", "bf16"], rows: ["8"] },
   targets: ["sm_80", "sm_90"],
 });
@@ -84,7 +84,7 @@ function multiplyFew(stream: Stream, p: GroupedQuantArgs): void {
   }
   const weightRows = p.gate ? 2 * p.n : p.n;
   const ofKernel = format as GroupedQuantFormat;
-  const block = groupedQuantBlock({ format: ofKernel, weightRows, k: p.k, chosen: p.chosen }, machine);
+  const block = groupedQuantBlock({ format: ofKernel, weightRows, k: p.k, chosen: p.chosen, rows: params.m }, machine);
   launch(
     stream,
     groupedQuantMmaKernel,
@@ -94,7 +94,7 @@ function multiplyFew(stream: Stream, p: GroupedQuantArgs): void {
       block: 32 * block.warps,
       sharedBytes: block.sharedBytes,
     },
-    { ...args, flags: args.flags | (p.followsProduct ? earlyTable : 0), slices: block.slices },
+    { ...args, flags: args.flags | (p.followsProduct ? earlyTable : 0), slices: block.slices, xStride: block.xStride },
     { overlap: true },
   );
 }

@@ -46,6 +46,8 @@ export type GroupedKernelName = GroupedPlan["kernel"];
  * once, or from L2 a second time. Every batch that a decode step may have is below it, at the usual ratios of E to k.
  */
 const fewRows = { gemv: 8, gemv_mma: 16 } as const;
+/** Of quantized weights on the tensor cores: beyond it takes longer to decode them for every group than once to memory. */
+const fewQuantizedRows = 32;
 
 /** The most bytes of groups and slots for which a block of `gemv_mma` has room: of 99 KB, the ring for 16 rows takes 74. */
 const stagedBytes = 24 * 1024;
@@ -57,7 +59,10 @@ export function planExperts(s: ExpertsShape, on: ExpertsMachine): GroupedPlan {
   const fits = stagedTableBytes(s.tokens * s.chosen, s.experts, 16) <= stagedBytes;
   const few = average <= fewRows[tensorCores ? "gemv_mma" : "gemv"] && (!tensorCores || fits);
   // Weights in blocks have kernels for up to 8 rows; what must be dequantized first is a product of many rows, however few.
-  if (s.quantized === "multiplied" && few) return tensorCores ? gemvMma("8") : gemv(s.tokens === 1 ? "1" : "8");
+  if (s.quantized === "multiplied") {
+    if (tensorCores && average <= fewQuantizedRows) return gemvMma("8");
+    if (few) return gemv(s.tokens === 1 ? "1" : "8");
+  }
   if (s.quantized && few) return tensorCores ? mma("t64x64") : simt("t32");
   if (tensorCores) {
     if (few) return gemvMma(s.tokens <= 8 ? "8" : "16");

@@ -64,10 +64,12 @@ describe("planExperts with quantized weights", () => {
 });
 
 test("quantized weights of few rows: the rings of as many warps as fit, which divide K where tiles are few", () => {
-  const gateUp = { weightRows: 1536, k: 2048, chosen: 8 };
-  const down = { weightRows: 2048, k: 768, chosen: 8 };
+  const gateUp = { weightRows: 1536, k: 2048, chosen: 8, rows: 1 };
+  const down = { weightRows: 2048, k: 768, chosen: 8, rows: 8 };
   expect(groupedQuantBlock({ ...gateUp, format: "code4" }, hopper)).toMatchObject({ warps: 16, slices: 2 });
-  expect(groupedQuantBlock({ ...down, format: "q6_k" }, hopper)).toMatchObject({ warps: 16, slices: 2 });
+  expect(groupedQuantBlock({ ...gateUp, format: "code4", rows: 7 }, hopper).xStride).toBeGreaterThan(2048);
+  expect(groupedQuantBlock({ ...gateUp, format: "code4", rows: 64 }, hopper)).toMatchObject({ slices: 2, xStride: 0 });
+  expect(groupedQuantBlock({ ...down, format: "q6_k" }, hopper)).toMatchObject({ warps: 16, slices: 1 });
   for (const format of groupedQuantFormats) {
     for (const on of [hopper, ampere, { ...ampere, sharedBytes: 99 * 1024 }]) {
       const { warps, slices, sharedBytes } = groupedQuantBlock({ ...down, format }, on);
