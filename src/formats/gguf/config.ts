@@ -93,11 +93,17 @@ function gemmaFields(
   const width = metadata.require("size", `${prefix}.embedding_length`);
   const derived = layers === scaledByWidth[modelType] ? width / heads : headDim;
   return {
-    query_pre_attn_scalar: scale ? 1 / scale ** 2 : derived,
+    query_pre_attn_scalar: scale ? wholeNumber(1 / scale ** 2) : derived,
     attn_logit_softcapping: number("attn_logit_softcapping") ?? (modelType === "gemma2" ? 50 : null),
     final_logit_softcapping: number("final_logit_softcapping") ?? (modelType === "gemma2" ? 30 : null),
     layer_types: layerTypes(metadata, `${prefix}.attention.sliding_window_pattern`, layers, modelType),
   };
+}
+
+/** A number that went through a float32, which transformers wants whole. */
+function wholeNumber(value: number): number {
+  const whole = Math.round(value);
+  return Math.abs(value - whole) <= 2 ** -22 * value ? whole : value;
 }
 
 /** Which layers slide: written as a flag for each or as a period, else as the family has it. */

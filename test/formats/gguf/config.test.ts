@@ -112,9 +112,16 @@ describe("architectures", () => {
     expect(configOf(modelMetadata("gemma2", { ...shape, layers: 46, width: 48 }, window))).toMatchObject({
       query_pre_attn_scalar: 12,
     });
-    expect(configOf(modelMetadata("gemma3", shape, { "attention.scale": 0.25 }))).toMatchObject({
-      query_pre_attn_scalar: 16,
-    });
+    // Whole again after a float32: transformers refuses 95.99999301278109.
+    for (const scalar of [16, 96, 144, 168, 256]) {
+      expect(configOf(modelMetadata("gemma3", shape, { "attention.scale": 1 / Math.sqrt(scalar) }))).toMatchObject({
+        query_pre_attn_scalar: scalar,
+      });
+    }
+    expect(configOf(modelMetadata("gemma3", shape, { "attention.scale": 0.3 })).query_pre_attn_scalar).toBeCloseTo(
+      1 / 0.09,
+      4,
+    );
     const flags = new Map(gemma3).set("gemma3.attention.sliding_window_pattern", {
       type: "array",
       of: "bool",
