@@ -1,5 +1,8 @@
-import type { QuantFormat } from "./formats.ts";
+import { ggmlType } from "../../base/ggml.ts";
+import type { GgmlFormat } from "../ggml/ggml.ts";
+import { type QuantFormat, weightAlignment } from "./formats.ts";
 import { type GemmBlock, gemmBlock, gemmSplits } from "./gemm-layout.ts";
+import { type GgmlBlock, ggmlBlock, ggmlBoxes } from "./ggml-layout.ts";
 import { type BulkBlock, bulkBlock, type MmaBlock, mmaBlock } from "./layout.ts";
 import type { QuantKernelName } from "./params.ts";
 
@@ -23,6 +26,8 @@ export interface QuantShape {
   readonly rounded: boolean;
   /** Every row of x starts on 16 bytes. */
   readonly vectorX: boolean;
+  /** Bytes, at most 16, of which W's address is a multiple. */
+  readonly alignment: number;
 }
 
 export interface QuantMachine {
@@ -41,6 +46,7 @@ export type QuantChoice =
   | { readonly kernel: "gemv" }
   | ({ readonly kernel: "mma"; readonly rows: "8" | "16" } & MmaBlock)
   | ({ readonly kernel: "bulk"; readonly rows: "8" | "16" } & BulkBlock)
+  | { readonly kernel: "mma" | "bulk"; readonly ggml: GgmlBlock }
   | ({ readonly kernel: "gemm" | "wgmma" } & GemmBlock)
   | { readonly kernel: "wmma"; readonly splits: number }
   | { readonly kernel: "dequantize" };
@@ -54,10 +60,16 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
       if (s.m > 8) return "it takes at most 8 rows";
       return s.k % 4 === 0 ? undefined : "K must be a multiple of 4";
     case "mma":
-      return tensorCoreRefusal(s, on, 80);
+      return (
+        fewRowsRefusal(s, on, 80) ?? (s.format === "code4" ? code4Refusal(s) : ggmlRefusal(s, s.format, on, false))
+      );
     case "bulk":
-      if (s.format !== "code4") return "it takes 4-bit codes";
-      return tensorCoreRefusal(s, on, 90) ?? (bulkBlockOf(s, on) ? undefined : "shared memory is too small for it");
+      if (s.format !== "code4") return fewRowsRefusal(s, on, 90) ?? ggmlRefusal(s, s.format, on, true);
+      return (
+        fewRowsRefusal(s, on, 90) ??
+        code4Refusal(s) ??
+        (bulkBlockOf(s, on) ? undefined : "shared memory is too small for it")
+      );
     case "gemm":
       return gemmRefusal(s, on);
     case "wgmma":
@@ -68,13 +80,21 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
   }
 }
 
-function tensorCoreRefusal(s: QuantShape, on: QuantMachine, capability: number): string | undefined {
+function fewRowsRefusal(s: QuantShape, on: QuantMachine, capability: number): string | undefined {
   if (s.m > 16) return "it takes at most 16 rows";
   if (s.dtype === "f32") return "it multiplies float16 and bfloat16";
   if (on.capability < capability) return `it needs target sm_${capability} or newer`;
   if (s.k % 64 !== 0) return "K must be a multiple of 64";
-  if (!s.vectorX) return "rows of x must start on 16 bytes";
-  return s.format === "code4" ? code4Refusal(s) : undefined;
+  return s.vectorX ? undefined : "rows of x must start on 16 bytes";
+}
+
+function ggmlRefusal(s: QuantShape, format: GgmlFormat, on: QuantMachine, bulk: boolean): string | undefined {
+  const { blockElements, blockBytes } = ggmlType(format);
+  if (bulk && !ggmlBoxes[format]) return `it is not built for ${format}`;
+  if (bulk && ((s.k / blockElements) * blockBytes) % 16 !== 0) return "rows of W must be a multiple of 16 bytes";
+  const alignment = bulk ? 16 : weightAlignment(format);
+  if (s.alignment % alignment !== 0) return `W must start on ${alignment} bytes`;
+  return ggmlBlock({ ...gemmProblem(s), format }, on, bulk) ? undefined : "a block may not have the shared memory";
 }
 
 function code4Refusal(s: QuantShape): string | undefined {
@@ -127,9 +147,12 @@ export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachin
     case "gemv":
       return { kernel };
     case "mma":
-      return { kernel, rows: rowsOf(s), ...mmaBlock({ ...s, rows: weightRows(s) }, on) };
     case "bulk":
-      return { kernel, rows: rowsOf(s), ...bulkBlockOf(s, on)! };
+      if (s.format !== "code4") {
+        return { kernel, ggml: ggmlBlock({ ...gemmProblem(s), format: s.format }, on, kernel === "bulk")! };
+      }
+      if (kernel === "bulk") return { kernel, rows: rowsOf(s), ...bulkBlockOf(s, on)! };
+      return { kernel, rows: rowsOf(s), ...mmaBlock({ ...s, rows: weightRows(s) }, on) };
     case "gemm":
     case "wgmma":
       return { kernel, ...gemmBlock(gemmProblem(s), on)! };

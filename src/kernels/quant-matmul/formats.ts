@@ -41,3 +41,10 @@ export function ringPitch(spanBytes: number): number {
   const pieces = Math.ceil(spanBytes / 16) + 1;
   return Math.floor((pieces * 16 + 31) / 64) * 64 + 32;
 }
+
+/** Bytes, at most 16, that every row of a GGML weight starts on if the first one does, K being a multiple of 64. */
+export function weightAlignment(format: GgmlFormat): number {
+  const { blockElements, blockBytes } = ggmlType(format);
+  const bytes = blockBytes * Math.max(1, 64 / blockElements);
+  return Math.min(16, bytes & -bytes);
+}

@@ -1,145 +1,95 @@
 // Few rows times a weight in GGML blocks on the tensor cores: D[M, N] = x[M, K] · W[N, K]^T, M = 1..16, f16 and bf16, sm_80 and
-// newer. See quant-mma.cuh for how warps divide the work, ../ggml/blocks.cuh for the types.
+// newer, every type. See ggml-few.cuh for how warps divide the work, ggml-pairs.cuh for how blocks become operands.
 //
-// Bound by W's bytes, as stored: 33 MB for 14336 x 4096 in Q4_K, 62 MB in Q8_0. Blocks of 18, 34, 110 or 210 bytes begin
-// anywhere, and a lane's values lie in twos and fours: so a span goes through shared memory. Every warp has a ring of STAGES
-// spans of 16 rows of its own there, filled by cp.async in aligned pieces of 16 bytes: a row's pieces are those that its span
-// touches, and decoding starts `skew` bytes into the first.
-// Every warp first unpacks a span's scales, each lane its share, into a table that all its lanes then read.
-// Decoding a value takes 1.4 to 3 operations: a mask and a shift for four, a permutation and a subtraction for two.
-// Needs K a multiple of 64 and rows of x that start on 16 bytes. Block: 32 threads a warp, at most 512; shared memory:
-// mmaLayout in layout.ts, the same arithmetic as here.
-#include "quant-mma.cuh"
+// Bound by W's bytes, as stored: 33 MB for 14336 x 4096 in Q4_K, 62 MB in Q8_0. Blocks of 18, 34, 110 or 210 bytes begin anywhere:
+// a row's span is copied with the aligned pieces of 16 bytes that it touches, from one that begins a sector of memory, and decoding
+// starts `skew` bytes into the first. Lane (g, t) copies pieces t, t + 4, ... of rows g and g + 8.
+//
+// Needs K a multiple of 64, rows of x that start on 16 bytes, W on what `weightAlignment` in formats.ts says. Block: 32 threads a
+// warp, at most 512; shared memory: fewLayout in layout.ts, the same arithmetic as here.
+#include "ggml-few.cuh"
 
-constexpr int PIECES = (span_bytes<Format> + 15) / 16 + 1; // of 16 bytes, that a row's span may touch
-// Between rows in the ring: the 32 bytes that four lanes read at once in four rows lie in different banks.
-constexpr int ROW_PITCH = (PIECES * 16 + 31) / 64 * 64 + 32;
+constexpr bool SKEWED = Format::VALUES == 32 || span_bytes<Format> % 16 != 0; // a span may begin between two pieces
+constexpr int PIECES = (span_bytes<Format> + (SKEWED ? 30 : 16) + 15) / 16;
+constexpr int ROUNDS = (PIECES + 3) / 4;
+// Between rows: what eight rows' lanes read at once, four bytes each (Q4_K and Q5_K: eight), lies in different banks.
+constexpr int ROW_PITCH = SKEWED ? (PIECES * 16 + 15) / 32 * 32 + 16 : (PIECES * 16 + 31) / 64 * 64 + 32;
 constexpr int STAGE_BYTES = TILE * ROW_PITCH;
-constexpr int STAGES = STAGE_BYTES <= 3584 ? 3 : 2;
-constexpr int SCALES_BYTES = TILE * GROUPS_IN_SPAN * COMPONENTS * 4;
-constexpr int PER_CHUNK = GROUPS_IN_CHUNK * COMPONENTS;
 
-// A tile's rows in W: eight from `low` on and eight from `high` on, `rowBytes` apart.
-struct Rows {
-  const u8 *low, *high;
-  int lowRows, highRows; // that exist
+__device__ __forceinline__ void copy_piece(shared_address dst, const u8* src) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(__cvta_generic_to_global(src)) : "memory");
+}
 
-  __device__ __forceinline__ Rows(const Problem& p, const u8* weight, i64 rowBytes, int tile) {
-    const int first = tile * columns_of_tile(p);
-    low = weight + first * rowBytes;
-    high = p.has(GATED) ? weight + (i64(p.n) + first) * rowBytes : low + 8 * rowBytes;
-    lowRows = min(8, p.n - first);
-    highRows = p.has(GATED) ? lowRows : min(8, max(0, p.n - first - 8));
+struct PieceRing {
+  static constexpr int STAGES = STAGE_BYTES <= 3584 ? 3 : 2;
+  const Problem& p;
+  const Walk& walk;
+  const u8 *weight, *end;
+  u32 rowBytes;
+  u8* slots;
+  Cursor ahead;
+
+  __device__ __forceinline__ PieceRing(const Problem& p_, const Walk& walk_, const u8* weight_, i64 weightBytes, u8* slots_)
+      : p(p_), walk(walk_), weight(weight_), end(weight_ + weightBytes),
+        rowBytes(u32(p_.k) / Format::VALUES * Format::BYTES), slots(slots_), ahead(walk_) {}
+
+  // What is behind a row's end becomes zeros. The last piece of W itself may be short.
+  __device__ __forceinline__ void fetch(int slot) {
+    if (ahead.valid(walk)) {
+      const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
+      const u32 first = ahead.span * span_bytes<Format>;
+#pragma unroll
+      for (int h = 0; h < 2; h++) {
+        const u8* begin = weight + weight_row<TILE>(p, ahead.tile(), g + 8 * h) * rowBytes + first;
+        const u32 before = u32(reinterpret_cast<u64>(begin)) & 31u;
+        const u8* from = begin - before + 16 * t;
+        const shared_address to = to_shared(slots + slot * STAGE_BYTES + (g + 8 * h) * ROW_PITCH + 16 * t);
+        const int length = int(min(u32(span_bytes<Format>), rowBytes - first) + before) - 16 * t; // from `from` on
+        if (Format::VALUES == 256 && (!SKEWED || end - from >= 64 * ROUNDS)) {
+#pragma unroll
+          for (int i = 0; i < ROUNDS; i++) {
+            if (64 * i < length) copy_piece(to + 64 * i, from + 64 * i);
+          }
+        } else {
+          const int inside = int(min(i64(64 * ROUNDS), i64(end - from)));
+#pragma unroll
+          for (int i = 0; i < ROUNDS; i++) {
+            if (64 * i + 16 * t < 16 * PIECES) copy_async(to + 64 * i, from + 64 * i, 64 * i < length ? min(16, inside - 64 * i) : 0);
+          }
+        }
+      }
+      ahead.next(walk);
+    }
+    commit_copies();
+  }
+  __device__ __forceinline__ void wait(int) {
+    wait_copies<STAGES - 1>();
+    __syncwarp();
+  }
+  __device__ __forceinline__ void turn() {}
+  __device__ __forceinline__ const u8* row(int slot, int half, int tile, int span) const {
+    const int r = threadIdx.x % 32 / 4 + 8 * half;
+    const u32 begin = u32(reinterpret_cast<u64>(weight)) + u32(weight_row<TILE>(p, tile, r)) * rowBytes + span * span_bytes<Format>;
+    return slots + slot * STAGE_BYTES + r * ROW_PITCH + (begin & 31u);
   }
 };
 
-// Starts the copies of a span, a piece a lane and round. The last piece of W itself may be short.
-__device__ __forceinline__ void copy_span(const Rows& rows, const u8* end, u32 rowBytes, shared_address stage, u32 first) {
-  const int lane = threadIdx.x % 32;
-  const u32 length = min(u32(span_bytes<Format>), rowBytes - first);
-#pragma unroll
-  for (int i = 0; i < (TILE * PIECES + 31) / 32; i++) {
-    const int n = 32 * i + lane, row = n / PIECES, piece = n % PIECES;
-    if (TILE * PIECES % 32 != 0 && row >= TILE) continue;
-    const u8* begin = (row < 8 ? rows.low : rows.high) + (row % 8 * rowBytes + first);
-    const u32 skew = u32(reinterpret_cast<u64>(begin)) & 15u;
-    if (16 * piece >= length + skew) continue;
-    const u8* from = begin - skew + 16 * piece;
-    const bool exists = row % 8 < (row < 8 ? rows.lowRows : rows.highRows); // a row that does not exist is zeros
-    copy_async(stage + row * ROW_PITCH + piece * 16, from, !exists ? 0 : end - from < 16 ? int(end - from) : 16);
-  }
-}
-
-// Bytes from the first piece of a tile's row to its span.
-__device__ __forceinline__ int skew_of(const Rows& rows, u32 rowBytes, u32 first, int row) {
-  return int((u32(reinterpret_cast<u64>(row < 8 ? rows.low : rows.high)) + row % 8 * rowBytes + first) & 15u);
-}
-
-extern "C" __global__ void __launch_bounds__(512, 1) KERNEL_NAME(QUANT_PARAMETERS, int slices, int xBytes) {
+extern "C" __global__ void __launch_bounds__(512, 1) KERNEL_NAME(QUANT_PARAMETERS, int slices, int parts, int together) {
   QUANT_PROBLEM
-  extern __shared__ __align__(128) u8 shared[];
-  const Share share(slices);
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, warps = blockDim.x / 32;
-  const int g = lane / 4, t = lane % 4;
-  const int tiles = tiles_of(p.n, columns_of_tile(p)), spans = tiles_of(p.k, SPAN);
-  const u32 rowBytes = u32(p.k) / Format::VALUES * Format::BYTES;
-  u8* ring = shared + warp * (STAGES * STAGE_BYTES + SCALES_BYTES);
-  float* scales = reinterpret_cast<float*>(ring + STAGES * STAGE_BYTES);
-  float* sums = reinterpret_cast<float*>(shared + warps * (STAGES * STAGE_BYTES + SCALES_BYTES));
-  u8* xShared = reinterpret_cast<u8*>(sums) + warps * SUMS_BYTES;
+  const Walk walk(p, slices, parts, together);
+  const int warp = threadIdx.x / 32, warps = blockDim.x / 32;
+  u8* rings = shared + (Read::LEVELS ? LEVELS_BYTES : 0);
+  u8* xSums = rings + warps * PieceRing::STAGES * STAGE_BYTES;
+  float* sums = reinterpret_cast<float*>(xSums + warps * X_SUMS_BYTES);
 
-  // ---- the first spans are on their way before the previous kernel has finished writing x
-  Cursor now = {share.first_tile(), share.slice}, ahead = now;
-  Rows aheadRows(p, weight, rowBytes, now.tile);
-  const auto copy_next = [&](int stage) {
-    if (ahead.tile < tiles) {
-      copy_span(aheadRows, weight + weightBytes, rowBytes, to_shared(ring + stage * STAGE_BYTES), ahead.span * span_bytes<Format>);
-    }
-    commit_copies();
-    if (ahead.next(share, spans)) aheadRows = Rows(p, weight, rowBytes, ahead.tile);
-  };
-#pragma unroll
-  for (int s = 0; s < STAGES; s++) copy_next(s);
+  // ---- the first item is on its way before the previous kernel has finished writing x
+  PieceRing ring(p, walk, weight, weightBytes, rings + warp * PieceRing::STAGES * STAGE_BYTES);
+  ring.fetch(0);
   allow_next();
-  wait_for_previous();
-  stage_x(p, xShared, xBytes);
-  __syncthreads();
-
-  const XRows xRows(p, xShared, xBytes);
-  float total[NB][4] = {};
-  int stage = 0, buffer = 0;
-  while (now.tile < tiles) {
-    const u8* item = ring + stage * STAGE_BYTES;
-    const Rows rows(p, weight, rowBytes, now.tile);
-    const u32 first = now.span * span_bytes<Format>;
-    wait_copies<STAGES - 1>();
-    __syncwarp();
-#pragma unroll
-    for (int at = lane; at < TILE * GROUPS_IN_SPAN; at += 32) {
-      const int row = at / GROUPS_IN_SPAN, group = at % GROUPS_IN_SPAN;
-      if (SPAN * now.span + Format::GROUP * group >= p.k) continue;
-      const Scale s = Format::scale_of(item + row * ROW_PITCH + skew_of(rows, rowBytes, first, row), group);
-      scales[at * COMPONENTS] = s.scale;
-      if constexpr (Format::HAS_MIN) scales[at * COMPONENTS + 1] = s.min;
-    }
-    __syncwarp();
-    const u8* lowRow = item + g * ROW_PITCH + skew_of(rows, rowBytes, first, g);
-    const u8* highRow = item + (g + 8) * ROW_PITCH + skew_of(rows, rowBytes, first, g + 8);
-#pragma unroll 1
-    for (int c = 0; c < SPAN / CHUNK; c++) {
-      const int k = SPAN * now.span + CHUNK * c;
-      if (k >= p.k) break;
-      u32 x[NB][8], low[8], high[8];
-      xRows.load(x, k);
-#pragma unroll
-      for (int i = 0; i < 4; i++) {
-        const Pairs a = pairs_of<Format::BIAS>(Format::quad(lowRow, c, t, i));
-        const Pairs b = pairs_of<Format::BIAS>(Format::quad(highRow, c, t, i));
-        low[2 * i] = a.low;
-        low[2 * i + 1] = a.high;
-        high[2 * i] = b.low;
-        high[2 * i + 1] = b.high;
-      }
-      float scale[2][PER_CHUNK];
-#pragma unroll
-      for (int h = 0; h < 2; h++) {
-        const float* from = scales + ((g + 8 * h) * GROUPS_IN_SPAN + c * GROUPS_IN_CHUNK) * COMPONENTS;
-#pragma unroll
-        for (int i = 0; i < PER_CHUNK; i++) scale[h][i] = from[i];
-      }
-      multiply_chunk(total, low, high, x, scale);
-    }
-    __syncwarp();
-    copy_next(stage);
-    stage = stage + 1 == STAGES ? 0 : stage + 1;
-    const int tile = now.tile;
-    if (!now.next(share, spans)) continue;
-    finish_tile(p, share, sums, buffer, tile, total, 1.0f);
-    buffer ^= 1;
-#pragma unroll
-    for (int b = 0; b < NB; b++) {
-#pragma unroll
-      for (int i = 0; i < 4; i++) total[b][i] = 0.0f;
-    }
+  if constexpr (Read::LEVELS) {
+    Read::fill();
+    __syncthreads();
   }
+  wait_for_previous();
+  multiply_all(p, walk, ring, reinterpret_cast<float*>(xSums + warp * X_SUMS_BYTES), sums);
 }

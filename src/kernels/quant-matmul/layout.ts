@@ -1,6 +1,6 @@
-import { formatShape, type QuantFormat, ringPitch, spanValues } from "./formats.ts";
+import { spanValues } from "./formats.ts";
 
-/** How a launch of a tensor-core kernel divides its work; see quant-mma.cuh. */
+/** How a launch of code4-mma.cu divides its work; see quant-mma.cuh. */
 export interface MmaBlock {
   readonly warps: number;
   /** Parts of K, each another warp's. */
@@ -11,7 +11,6 @@ export interface MmaBlock {
 }
 
 export interface MmaProblem {
-  readonly format: QuantFormat;
   readonly m: number;
   /** Rows of W: with a gate, of both halves. */
   readonly rows: number;
@@ -25,31 +24,22 @@ const zeroBytes = 128;
 /** Powers of two, so that slices divide them. */
 const warpCounts = [16, 8, 4, 2, 1] as const;
 
-/**
- * Shared memory of a block that a warp of it does not add to, that each warp adds, and a row of x: the constants at the head
- * of code4-mma.cu and ggml-mma.cu.
- */
-export function mmaLayout(format: QuantFormat, rows: 8 | 16, k: number) {
-  const sums = 2 * rows * (mmaTile + 4) * 4;
-  const xBytes = Math.ceil((k * 2) / 128) * 128;
+/** Shared memory of a block for its table, what each warp adds, and a row of x: the constants at the head of code4-mma.cu. */
+export function mmaLayout(rows: 8 | 16, k: number) {
   // Rows of x are shifted by what lanes of neighbouring rows read at once, so that they meet different banks.
-  if (format === "code4") return { table: 256 * 32 * 4 + 256 * 4, perWarp: sums, xRow: xBytes + 16 };
-  const { spanBytes, group, hasMin } = formatShape(format);
-  const stage = mmaTile * ringPitch(spanBytes);
-  const scales = mmaTile * (spanValues / group) * (hasMin ? 2 : 1) * 4;
-  const wide = format === "q8_0" || format === "q4_k" || format === "q5_k";
-  return { table: 0, perWarp: (stage <= 3584 ? 3 : 2) * stage + scales + sums, xRow: xBytes + (wide ? 64 : 32) };
+  const xRow = Math.ceil((k * 2) / 128) * 128 + 16;
+  return { table: 256 * 32 * 4 + 256 * 4, perWarp: 2 * rows * (mmaTile + 4) * 4, xRow };
 }
 
 /**
- * Warps, slices and shared memory for a product. Warps and slices come from the format, N, K and the device alone, because
- * the order of sums depends on them.
+ * Warps, slices and shared memory for a product. Warps and slices come from N, K and the device alone, because the order
+ * of sums depends on them.
  */
 export function mmaBlock(p: MmaProblem, on: { sharedBytes: number; multiprocessors: number }): MmaBlock {
   const spans = Math.ceil(p.k / spanValues);
-  const widest = mmaLayout(p.format, 16, p.k);
+  const widest = mmaLayout(16, p.k);
   const warps = warpCounts.find((count) => widest.table + count * widest.perWarp + zeroBytes <= on.sharedBytes) ?? 1;
-  const { table, perWarp, xRow } = mmaLayout(p.format, p.m <= 8 ? 8 : 16, p.k);
+  const { table, perWarp, xRow } = mmaLayout(p.m <= 8 ? 8 : 16, p.k);
   const own = table + warps * perWarp + zeroBytes;
   const fits = own + p.m * xRow <= on.sharedBytes;
   return {

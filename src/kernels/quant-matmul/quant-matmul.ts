@@ -6,7 +6,7 @@ import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { floatVariant } from "../float-variant.ts";
 import { dequantizeGgml } from "../ggml/ggml.ts";
-import { deviceTargets, type KernelShape, launch } from "../library.ts";
+import { deviceTargets, launch } from "../library.ts";
 import { matmul } from "../matmul/matmul.ts";
 import { matmulFlags } from "../matmul/specs.ts";
 import { code4ArgumentsOf, dequantizeCode4, roundedFirst } from "../nf4/nf4.ts";
@@ -14,9 +14,10 @@ import { targetNumber } from "../target.ts";
 import { mapBlocks } from "../tensor-map.ts";
 import { choiceOf, chooseQuant, type QuantChoice, type QuantMachine, type QuantShape, quantRefusal } from "./choose.ts";
 import { launchGemm } from "./gemm.ts";
-import { mmaTile } from "./layout.ts";
+import { launchGgml } from "./ggml-few.ts";
+import { type BulkBlock, type MmaBlock, mmaTile } from "./layout.ts";
 import type { QuantData, QuantMatmulParams } from "./params.ts";
-import { code4BulkKernel, code4MmaKernel, ggmlMmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
+import { code4BulkKernel, code4MmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
 
 export type { QuantData, QuantMatmulParams } from "./params.ts";
 
@@ -31,10 +32,10 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
   const choice = choose(stream, p, shape);
   switch (choice.kernel) {
     case "mma":
-      launchMma(stream, p, choice);
-      break;
     case "bulk":
-      launchBulk(stream, p, choice);
+      if ("ggml" in choice) launchGgml(stream, p, quantArguments(p), choice);
+      else if (choice.kernel === "mma") launchMma(stream, p, choice);
+      else launchBulk(stream, p, choice);
       break;
     case "gemm":
     case "wgmma":
@@ -70,7 +71,14 @@ export function quantShapeOf(p: QuantMatmulParams): QuantShape {
     nested: weight.kind === "code4" && weight.nested !== undefined,
     rounded: weight.kind === "code4" && roundedFirst(weight, p.dtype) !== undefined,
     vectorX: (p.x & 15n) === 0n && (m === 1 || rowBytes % 16 === 0),
+    alignment: alignmentOf(weight.kind === "code4" ? weight.packed : weight.blocks),
   };
+}
+
+/** Bytes, at most 16, of which an address is a multiple. */
+function alignmentOf(address: DevicePtr): number {
+  const low = Number(address & 15n) || 16;
+  return low & -low;
 }
 
 /** What the choice wants to know of a device. */
@@ -144,24 +152,21 @@ const noCodes = {
   blockShift: 0,
 } as const;
 
-function launchMma(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "mma" }): void {
-  const { format, rounded, dtype: float } = quantShapeOf(p);
+function launchMma(stream: Stream, p: QuantMatmulParams, choice: MmaBlock & { rows: "8" | "16" }): void {
+  const { rounded, dtype } = quantShapeOf(p);
   const { warps, slices, rows, sharedBytes, xRow } = choice;
-  const dtype = float === "bf16" ? "bf16" : "f16";
   const tiles = Math.ceil((p.gate ? 2 * p.n : p.n) / mmaTile);
-  const shape: KernelShape = {
-    grid: [Math.min(tiles, stream.device.attributes.multiprocessors)],
-    block: 32 * warps,
-    sharedBytes,
-  };
-  const args = { ...quantArguments(p), slices, xBytes: xRow };
-  const options = { overlap: p.overlap === true };
-  if (format === "code4") {
-    launch(stream, code4MmaKernel, { format: rounded ? "code4_rounded" : format, dtype, rows }, shape, args, options);
-  } else launch(stream, ggmlMmaKernel, { format, dtype, rows }, shape, args, options);
+  launch(
+    stream,
+    code4MmaKernel,
+    { format: rounded ? "code4_rounded" : "code4", dtype: dtype === "bf16" ? "bf16" : "f16", rows },
+    { grid: [Math.min(tiles, stream.device.attributes.multiprocessors)], block: 32 * warps, sharedBytes },
+    { ...quantArguments(p), slices, xBytes: xRow },
+    { overlap: p.overlap === true },
+  );
 }
 
-function launchBulk(stream: Stream, p: QuantMatmulParams, choice: QuantChoice & { kernel: "bulk" }): void {
+function launchBulk(stream: Stream, p: QuantMatmulParams, choice: BulkBlock & { rows: "8" | "16" }): void {
   const { device } = stream;
   const { rounded, dtype: float } = quantShapeOf(p);
   const { warps, slices, parts, blocks, together, resident, rows, sharedBytes } = choice;

@@ -123,15 +123,23 @@ export const quantCombineKernel = defineKernel({
   targets: ({ dtype }) => (dtype === "f16" ? ["sm_70"] : ["sm_80"]),
 });
 
-const commonFormats: readonly string[] = ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"];
+const fewArgs = { ...quantArgs, slices: "i32", parts: "i32", together: "i32" } as const satisfies ArgSpec;
 
 export const ggmlMmaKernel = defineKernel({
   family: "ggml_mma",
   source: "quant-matmul/ggml-mma.cu",
-  args: mmaArgs,
-  axes: { format: ggmlFormats, dtype: ["f16", "bf16"], rows: ["8", "16"] },
-  // sm_90 only adds the overlap with the launch before: for the types that most files are made of.
-  targets: ({ format }) => (commonFormats.includes(format) ? ["sm_80", "sm_90"] : ["sm_80"]),
+  args: fewArgs,
+  axes: { format: ggmlFormats, dtype: ["f16", "bf16"], rows: ["2", "16"] },
+  targets: ["sm_80"],
+});
+
+export const ggmlBulkKernel = defineKernel({
+  family: "ggml_bulk",
+  source: "quant-matmul/ggml-bulk.cu",
+  args: { map: "tensorMap", ...fewArgs },
+  // The types that most files are made of.
+  axes: { format: ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"], dtype: ["f16", "bf16"], rows: ["2", "16"] },
+  targets: ["sm_90"],
 });
 
 export const quantGemvKernel = defineKernel({

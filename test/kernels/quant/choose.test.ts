@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import { bf16ToNumber, f16ToNumber, numberToBf16, numberToF16 } from "../../../src/base/float.ts";
 import { fourBitLevels } from "../../../src/base/four-bit.ts";
+import { ggmlFormats } from "../../../src/kernels/ggml/ggml.ts";
 import {
   chooseQuant,
   codeScale,
@@ -10,6 +11,7 @@ import {
 } from "../../../src/kernels/quant-matmul/choose.ts";
 import { quantFormats } from "../../../src/kernels/quant-matmul/formats.ts";
 import { gemmBlock, gemmSplits } from "../../../src/kernels/quant-matmul/gemm-layout.ts";
+import { ggmlBlock, ggmlBoxes } from "../../../src/kernels/quant-matmul/ggml-layout.ts";
 import { bulkBlock, chooseSlices, mmaBlock } from "../../../src/kernels/quant-matmul/layout.ts";
 
 const h100: QuantMachine = { capability: 90, hopper: true, sharedBytes: 227 * 1024, multiprocessors: 132 };
@@ -24,6 +26,7 @@ const shape: QuantShape = {
   nested: false,
   rounded: false,
   vectorX: true,
+  alignment: 16,
 };
 const chosen = (change: Partial<QuantShape>, on = h100) => chooseQuant({ ...shape, ...change }, on).kernel;
 
@@ -56,12 +59,25 @@ describe("the kernel for a product with a quantized weight", () => {
     ["odd rows of x", { vectorX: false }, /16 bytes/],
     ["K of 4-bit codes", { k: 896 }, /256/],
     ["K of blocks", { format: "q4_0", k: 4128 }, /64/],
+    ["blocks that start anywhere", { format: "q4_k", alignment: 4 }, /start on 16 bytes/],
     ["small blocks", { blockSize: 32 }, /64 values/],
     ["nested absmax of other blocks", { blockSize: 128, nested: true }, /nested/],
   ])("the tensor cores refuse %s, and another kernel takes it", (_, change, reason) => {
     expect(quantRefusal("mma", { ...shape, ...change }, h100)).toMatch(reason);
     expect(chosen(change)).toBe("gemv");
   });
+});
+
+test("the copy engine takes rows of GGML blocks that start on 16 bytes, the cores before it the rest", () => {
+  const kernel = (change: Partial<QuantShape>, on = h100) => chosen({ format: "q6_k", ...change }, on);
+  expect([kernel({}), kernel({ k: 5120 }), kernel({ alignment: 2 }), kernel({ format: "q3_k" })]).toEqual([
+    "bulk",
+    "mma",
+    "mma",
+    "mma",
+  ]);
+  expect(kernel({}, { ...h100, capability: 89 })).toBe("mma");
+  expect(quantRefusal("bulk", { ...shape, format: "q6_k", k: 5120 }, h100)).toMatch(/multiple of 16 bytes/);
 });
 
 describe("how warps divide the work", () => {
@@ -95,18 +111,36 @@ describe("how warps divide the work", () => {
   });
 
   test("order of sums does not depend on M, and shared memory is never exceeded", () => {
-    for (const format of quantFormats) {
-      for (const sharedBytes of [48, 99, 163, 227].map((kb) => kb * 1024)) {
-        for (const k of [256, 4096, 14336, 53248]) {
-          const blocks = [1, 8, 16].map((m) => mmaBlock({ format, m, rows: 4096, k }, { ...h100, sharedBytes }));
+    for (const sharedBytes of [48, 99, 163, 227].map((kb) => kb * 1024)) {
+      for (const k of [256, 4096, 14336, 53248]) {
+        const on = { ...h100, sharedBytes };
+        const code4 = [1, 8, 16].map((m) => mmaBlock({ m, rows: 4096, k }, on));
+        const ggml = ggmlFormats.flatMap((format) =>
+          [false, true]
+            .filter((bulk) => !bulk || ggmlBoxes[format])
+            .map((bulk) => [1, 2, 3, 16].map((m) => ggmlBlock({ format, m, rows: 14336, k }, on, bulk)!)),
+        );
+        for (const blocks of [code4, ...ggml]) {
           for (const block of blocks) {
             expect([block.warps, block.slices]).toEqual([blocks[0]!.warps, blocks[0]!.slices]);
             expect(block.warps % block.slices).toBe(0);
             expect(block.sharedBytes).toBeLessThanOrEqual(sharedBytes);
           }
         }
+        for (const block of ggml.flat()) {
+          expect(block.together % block.parts).toBe(0);
+          expect(block.together).toBeGreaterThan(0);
+        }
       }
     }
+  });
+
+  test("every warp has the same number of spans, give or take one, and few tiles need few blocks", () => {
+    const of = (rows: number, k: number, m = 1) => ggmlBlock({ format: "q4_k", m, rows, k }, h100, true)!;
+    expect(of(14336, 4096)).toMatchObject({ warps: 16, slices: 16, parts: 1, together: 7, blocks: 132 });
+    expect(of(4096, 14336)).toMatchObject({ warps: 14, slices: 14, parts: 1, together: 2, blocks: 132 });
+    expect(of(1024, 1024)).toMatchObject({ warps: 16, slices: 4, parts: 4, together: 4, blocks: 64 });
+    expect(of(14336, 4096, 16).together).toBeLessThan(7); // in steps, as shared memory holds sums
   });
 });
 

@@ -1,9 +1,11 @@
 import { expect, test } from "vitest";
 import { bfloat16, type DType, float16, float32 } from "../../../src/base/dtype.ts";
+import { ggmlFormats } from "../../../src/kernels/ggml/ggml.ts";
 import { deviceTargets } from "../../../src/kernels/library.ts";
 import { type QuantFormat, quantFormats } from "../../../src/kernels/quant-matmul/formats.ts";
+import { ggmlBlock, ggmlBoxes } from "../../../src/kernels/quant-matmul/ggml-layout.ts";
 import type { QuantKernelName, QuantMatmulParams } from "../../../src/kernels/quant-matmul/params.ts";
-import { quantChoice, quantMatmul } from "../../../src/kernels/quant-matmul/quant-matmul.ts";
+import { quantChoice, quantMachine, quantMatmul } from "../../../src/kernels/quant-matmul/quant-matmul.ts";
 import { targetNumber } from "../../../src/kernels/target.ts";
 import {
   describeGpu,
@@ -221,9 +223,47 @@ describeGpu("products with quantized weights", (device) => {
 
   test("a K that is too long for shared memory gives x through the cache", () => {
     if (capability < 80) return;
-    const { choice } = check({ format: "q8_0", dtype: float16, m: 16, n: 16, k: 6144, outDtype: float32 });
-    expect(choice).toMatchObject({ kernel: "mma", xRow: 0 });
+    const c = { format: "code4", kernel: "mma", dtype: float16, m: 16, n: 16, k: 6144, outDtype: float32 } as const;
+    expect(check(c).choice).toMatchObject({ kernel: "mma", xRow: 0 });
   });
+
+  const boxed = ggmlFormats.filter((format) => capability >= 90 && ggmlBoxes[format]);
+  test.each(boxed)("%s by the copy engine", (format) => {
+    const kernel = "bulk";
+    for (const dtype of [float16, bfloat16]) {
+      check({ format, kernel, dtype, m: 1, n: 37, k: 2048 });
+      check({ format, kernel, dtype, m: 2, n: 20, k: 4096, outDtype: float32 });
+      check({ format, kernel, dtype, m: 13, n: 20, k: 6144, outDtype: float32 });
+      check({ format, kernel, dtype, m: 3, n: 18, k: 2048, bias: true, residual: true });
+      check({ format, kernel, dtype, m: 5, n: 11, k: 2048, gate: "silu", gap: 8, outDtype: float32 });
+      check({ format, kernel, dtype, m: 2, n: 8, k: 4096, gate: "gelu", bias: true, outDtype: float32 });
+    }
+  });
+
+  test.each(ggmlFormats)(
+    "%s: sums come in the same order for few rows and for more, in one step of tiles and in several",
+    (format) => {
+      if (capability < 80) return;
+      const machine = quantMachine(device);
+      const [k, most, dtype] = [2048, 16, bfloat16];
+      for (const bulk of [false, true].filter((way) => !way || boxed.includes(format))) {
+        // So many tiles that their sums for 16 rows do not fit at once, where that is not too much to compute with.
+        const steps = (rows: number) => ggmlBlock({ format, m: most, rows, k }, machine, bulk)!;
+        const { parts, together } = steps(1 << 20);
+        const n = machine.multiprocessors > 8 ? 200 : 16 * machine.multiprocessors * (together + parts) + 8;
+        const weight = testWeight(device, format, n, k, 7);
+        const x = upload(device, randomArray(dtype, most * k, 8));
+        const run = (m: number) => {
+          const out = output(device, dtype, m * n);
+          const kernel = bulk ? "bulk" : "mma";
+          quantMatmul(device.stream, { out: out.ptr, x, weight: weight.data, m, n, k, dtype, kernel });
+          return out.stored();
+        };
+        const all = run(most);
+        for (const m of [1, 2, 3, 9]) expect(run(m)).toEqual(all.subarray(0, m * n));
+      }
+    },
+  );
 
   test("4-bit codes in bulk copies: more tiles than blocks, and K in more spans than warps", () => {
     if (capability < 90) return;
