@@ -2,6 +2,7 @@ import type { MatmulKernelName } from "./params.ts";
 import {
   type GemvMmaTile,
   gemvMmaSharedBytes,
+  gemvMmaTileRows,
   type MmaTile,
   mmaSharedBytes,
   mmaTiles,
@@ -116,7 +117,7 @@ export function chooseWithin(kernel: MatmulKernelName, s: MatmulShape, on: Matmu
       return gemv(s);
     case "gemv_mma": {
       const choice = gemvMma(s, on);
-      return tile === "16" || tile === "32" ? { ...choice, tile } : choice;
+      return tile === undefined ? choice : { ...choice, tile: tile as GemvMmaTile };
     }
     case "simt":
       return { kernel, tile: (tile as SimtTile | undefined) ?? simtTile(s, on) };
@@ -135,13 +136,17 @@ function gemv(s: MatmulShape): MatmulChoice {
 }
 
 /**
- * Tiles of 32 rows where a block may have the memory and there are enough of them for half the multiprocessors; otherwise
- * of 16. A row's bits depend on neither.
+ * Tiles of 32 rows, or of 16 with a longer ring where that leaves the busiest multiprocessor fewer rows. Where a block may not
+ * have that much memory, tiles of 16. A row's bits depend on none of it.
  */
 function gemvMma(s: MatmulShape, on: MatmulMachine): MatmulChoice & { kernel: "gemv_mma" } {
   const rows = s.m <= 8 ? "8" : "16";
-  const wide = 2 * Math.ceil((s.gated ? 2 * s.n : s.n) / 32) > on.multiprocessors;
-  return { kernel: "gemv_mma", rows, tile: wide && gemvMmaFits("32", rows, on) ? "32" : "16" };
+  const busiest = (tile: GemvMmaTile): number => {
+    const height = gemvMmaTileRows[tile];
+    return height * Math.ceil(Math.ceil((s.gated ? 2 * s.n : s.n) / height) / on.multiprocessors);
+  };
+  const tile = busiest("deep") < busiest("32") ? "deep" : "32";
+  return { kernel: "gemv_mma", rows, tile: gemvMmaFits(tile, rows, on) ? tile : "16" };
 }
 
 export function gemvMmaFits(tile: GemvMmaTile, rows: "8" | "16", on: MatmulMachine): boolean {

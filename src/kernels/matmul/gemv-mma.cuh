@@ -28,8 +28,9 @@
 // Sums: two chains in k order, added, then the eight warps in order. They depend on K only, not on M, N, the tile nor the
 // grid: a row's result has the same bits in every batch of up to 16.
 // Needs rows of x and W that start on 16 bytes. Block: 256 threads. Shared memory, by tile and rows of x (8, 16):
-// 32: 169, 210 KB, one block a multiprocessor; 16: 77, 74 KB, for GPUs with less, and for weights with few rows.
-// Registers: 104 and 122 (tile 32), 88 and 99 (tile 16); no spills.
+// 32: 169, 210 KB, one block a multiprocessor; 16: 77, 74 KB, for GPUs with less; deep: 16 rows with a longer ring, 128, 141 KB, for
+// weights whose rows it shares out more evenly, with room for a block of 90 KB beside it that the next kernel may start.
+// Registers: 104 and 122 (tile 32), 88 and 99 (tile 16), 88 and 101 (deep); no spills.
 // Measured (H200, bf16, weights from memory, next to cuBLASLt in the same run): 14336 x 4096, M = 1 / 8 / 16:
 // 32.4 / 33.2 / 35.2 us (30.4 / 29.8 / 32.1); 4096 x 14336: 29.2 / 29.7 / 31.4 us (31.0 / 31.5 / 31.9); with overlap,
 // one after the other, M = 1: 28.6 and 26.7 us.
@@ -38,13 +39,14 @@
 #include "tensor-core.cuh"
 #include "../common/launch.cuh"
 
-constexpr int TILE = VARIANT_TILE;      // rows of W: 32 or 16; half as many columns of D when gated
+constexpr int deep = -16;               // the tile of 16 rows with the longer ring
+constexpr int TILE = VARIANT_TILE == deep ? 16 : VARIANT_TILE; // rows of W: 32 or 16; half as many columns of D when gated
 constexpr int NB = VARIANT_ROWS / 8;    // groups of 8 rows of x
 constexpr int GROUPS = TILE / 16;       // groups of 16 rows of W
 constexpr int WARPS = 8;                // these four: gemvMmaTiles in specs.ts
 constexpr int SPAN = 64;
-constexpr int STAGES = TILE == 32 ? 4 : NB == 1 ? 3 : 2;
-constexpr int RESIDENT = TILE == 32 ? 1 : 2; // blocks of a multiprocessor
+constexpr int STAGES = VARIANT_TILE == deep ? (NB == 1 ? 5 : 4) : TILE == 32 ? 4 : NB == 1 ? 3 : 2;
+constexpr int RESIDENT = VARIANT_TILE == 16 ? 2 : 1; // blocks of a multiprocessor
 constexpr int STEPS = SPAN / 32;        // of two mma
 constexpr int ROW_BYTES = SPAN * 2;
 constexpr int PIECES = ROW_BYTES / 16;  // of 16 bytes, in a row of an item
@@ -62,10 +64,24 @@ __device__ __forceinline__ uint4 load_16(const unsigned char* p) { return *reint
 __device__ __forceinline__ void copy_16(shared_address dst, const scalar_t* src) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(dst), "l"(__cvta_generic_to_global(src)) : "memory");
 }
+// The same for what nobody reads again in this step: first to leave L2, before activations, code, norms, keys and values.
+__device__ __forceinline__ void copy_16_once(shared_address dst, const scalar_t* src) {
+#if LLCUDA_TARGET >= 90
+  u64 policy;
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+  asm volatile("cp.async.cg.shared.global.L2::cache_hint [%0], [%1], 16, %2;" ::"r"(dst),
+               "l"(__cvta_generic_to_global(src)), "l"(policy)
+               : "memory");
+#else
+  copy_16(dst, src);
+#endif
+}
 
 // One piece of a row, its elements from k on; those from `end` on become zeros.
+template <bool ONCE>
 __device__ __forceinline__ void copy_piece(shared_address dst, const scalar_t* row, int k, int end, bool whole) {
-  if (whole) copy_16(dst, row + k);
+  if (whole && ONCE) copy_16_once(dst, row + k);
+  else if (whole) copy_16(dst, row + k);
   else copy_async(dst, k < end ? row + k : row, min(max(end - k, 0), 8) * 2);
 }
 
@@ -127,7 +143,7 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
       const int row = i + lane / PIECES;
       const int column = min(column0 + (gated ? row / 16 * 8 + row % 8 : row), p.n - 1);
       const i64 in_b = column + (gated && row / 8 % 2 ? i64(p.n) : 0);
-      copy_piece(dst + place(row, piece), weight + in_b * p.ldb, first + piece * 8, p.k, first + SPAN <= p.k);
+      copy_piece<true>(dst + place(row, piece), weight + in_b * p.ldb, first + piece * 8, p.k, first + SPAN <= p.k);
     }
   };
   const auto copy_x = [&](int stage, const Item<Work>& item) {
@@ -138,7 +154,7 @@ __device__ __forceinline__ void multiply_tiles(const Work& work, unsigned char* 
     for (int i = 0; i < X_STEPS; i++) {
       const int row = i * ROWS_AT_ONCE + lane / PIECES;
       if (row < work.rows(item)) {
-        copy_piece(dst + place(row, piece), work.x(item, i, row), first + piece * 8, p.k, first + SPAN <= p.k);
+        copy_piece<false>(dst + place(row, piece), work.x(item, i, row), first + piece * 8, p.k, first + SPAN <= p.k);
       }
     }
   };

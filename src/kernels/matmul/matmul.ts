@@ -27,6 +27,7 @@ import {
   gemvMmaResident,
   gemvMmaSharedBytes,
   gemvMmaThreads,
+  gemvMmaTileRows,
   gemvMmaTiles,
   matmulFlags,
   mmaKernel,
@@ -248,7 +249,7 @@ function launchBatches(stream: Stream, r: Resolved, choice: MatmulChoice, first:
       // Blocks that stay and share out the tiles.
       const { rows, tile } = choice;
       const resident = stream.device.attributes.multiprocessors * gemvMmaResident[tile];
-      const count = Math.min(resident, Math.ceil((r.n * halves) / Number(tile)));
+      const count = Math.min(resident, Math.ceil((r.n * halves) / gemvMmaTileRows[tile]));
       const at = shape(count, gemvMmaThreads, gemvMmaSharedBytes(tile, rows));
       launch(stream, gemvMmaKernel, { dtype: short16(dtype), rows, tile }, at, args, options);
       break;

@@ -48,23 +48,28 @@ export const gemvMmaKernel = defineKernel({
   family: "gemv_mma",
   source: "matmul/gemv-mma.cu",
   args,
-  axes: { dtype: ["f16", "bf16"], rows: ["8", "16"], tile: ["32", "16"] },
-  targets: ({ tile }) => (tile === "32" ? ["sm_90"] : ["sm_80", "sm_90"]),
+  axes: { dtype: ["f16", "bf16"], rows: ["8", "16"], tile: ["32", "16", "deep"] },
+  targets: ({ tile }) => (tile === "16" ? ["sm_80", "sm_90"] : ["sm_90"]),
 });
 
-/** Rows of W that a block of gemv-mma.cuh has in hand; 32 only where a block may have its 210 KB. */
-export type GemvMmaTile = "32" | "16";
-export const gemvMmaTiles: readonly GemvMmaTile[] = ["32", "16"];
+/**
+ * Rows of W that a block of gemv-mma.cuh has in hand: 32, or 16; `deep` is 16 with a longer ring. 32 and deep only where a block
+ * may have their shared memory.
+ */
+export type GemvMmaTile = "32" | "16" | "deep";
+export const gemvMmaTiles: readonly GemvMmaTile[] = ["32", "16", "deep"];
 
 /** Constants of gemv-mma.cuh: 256 threads, and per tile how many blocks stay on a multiprocessor. */
 export const gemvMmaThreads = 256;
-export const gemvMmaResident: Readonly<Record<GemvMmaTile, number>> = { 32: 1, 16: 2 };
+export const gemvMmaResident: Readonly<Record<GemvMmaTile, number>> = { 32: 1, 16: 2, deep: 1 };
+export const gemvMmaTileRows: Readonly<Record<GemvMmaTile, number>> = { 32: 32, 16: 16, deep: 16 };
+const gemvMmaStages = { 32: { 8: 4, 16: 4 }, 16: { 8: 3, 16: 2 }, deep: { 8: 5, 16: 4 } } as const;
 
 /** Shared memory of a block: eight rings of items, each 128 bytes of every row of W and x, and the sums of eight warps. */
 export function gemvMmaSharedBytes(tile: GemvMmaTile, rows: "8" | "16"): number {
-  const stages = tile === "32" ? 4 : rows === "8" ? 3 : 2;
-  const items = stages * (Number(tile) + Number(rows)) * 128;
-  return 8 * (items + Number(rows) * (Number(tile) + 4) * 4);
+  const tileRows = gemvMmaTileRows[tile];
+  const items = gemvMmaStages[tile][rows] * (tileRows + Number(rows)) * 128;
+  return 8 * (items + Number(rows) * (tileRows + 4) * 4);
 }
 
 export const simtKernel = defineKernel({

@@ -13,8 +13,9 @@ export const moeCombineKernel = defineKernel({
   targets: floatTargets,
 });
 
-/** Constant of moe-combine.cu. */
+/** Constants of moe-combine.cu. */
 const combineThreads = 128;
+const combineColumns = 4;
 
 export interface CombineExpertsArgs {
   /** [T, C]. */
@@ -35,7 +36,7 @@ export interface CombineExpertsArgs {
 /** out[t] = residual[t] + Σⱼ weights[t, j] · y[t·k + j], float32 sums in the order of j, rounded once. */
 export function combineExperts(stream: Stream, p: CombineExpertsArgs): void {
   if (p.tokens === 0 || p.cols === 0) return;
-  const perBlock = combineThreads * (16 / p.dtype.bytes);
+  const perBlock = combineThreads * combineColumns;
   launch(
     stream,
     moeCombineKernel,

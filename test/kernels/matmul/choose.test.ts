@@ -60,7 +60,9 @@ describe("chooseMatmul", () => {
     };
     expect(tile({ m: 1 }, hopper)).toBe("32");
     expect(tile({ m: 16 }, hopper)).toBe("32");
-    expect(tile({ n: 1024 }, hopper)).toBe("16");
+    expect(tile({ n: 1024 }, hopper)).toBe("deep");
+    expect(tile({ n: 1024 }, { ...hopper, capability: 120, sharedBytes: 99 * 1024 })).toBe("16");
+    expect(tile({ n: 5120 }, hopper)).toBe("deep");
     expect(tile({ n: 2048, gated: true }, hopper)).toBe("32");
     expect(tile({}, { ...hopper, capability: 120, sharedBytes: 99 * 1024 })).toBe("16");
     expect(tile({}, ada)).toBe("16");
@@ -69,6 +71,7 @@ describe("chooseMatmul", () => {
   test("every ring of the tensor-core GEMV fits where it is used", () => {
     for (const rows of ["8", "16"] as const) {
       expect(gemvMmaSharedBytes("32", rows) <= hopper.sharedBytes).toBe(true);
+      expect(gemvMmaSharedBytes("deep", rows) <= hopper.sharedBytes).toBe(true);
       expect(gemvMmaSharedBytes("16", rows) <= ada.sharedBytes).toBe(true);
     }
     expect(gemvMmaSharedBytes("32", "8")).toBe(8 * (4 * 40 * 128 + 8 * 36 * 4));

@@ -45,7 +45,7 @@ const target = gpu ? targetNumber(deviceTargets(gpu)[0]!) : 0;
 const needs: Partial<Record<MatmulKernelName, number>> = { gemv_mma: 80, mma: 80, wmma: 70 };
 /** Tiles of gemv_mma that this GPU has the shared memory for. */
 const rings =
-  target >= 90 && gpu!.attributes.sharedPerBlockOptin >= gemvMmaSharedBytes("32", "16") ? ["16", "32"] : ["16"];
+  target >= 90 && gpu!.attributes.sharedPerBlockOptin >= gemvMmaSharedBytes("32", "16") ? ["16", "32", "deep"] : ["16"];
 
 /** The same of mma. */
 const tiles = (Object.keys(mmaTiles) as MmaTile[]).filter(

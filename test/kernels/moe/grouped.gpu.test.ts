@@ -186,6 +186,7 @@ describeGpu("grouped products", (device) => {
       [1, 1, 8],
       [3, 2, 130],
       [11, 8, 1096],
+      [2, 11, 102],
     ])(`combine: %i tokens of %i slots, %i wide, ${dtype.name}`, (tokens, chosen, cols) => {
       const x = randomArray(dtype, tokens * cols, 1);
       const y = randomArray(float32, tokens * chosen * cols, 2);
