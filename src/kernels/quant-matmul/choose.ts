@@ -1,7 +1,7 @@
 import { ggmlType } from "../../base/ggml.ts";
 import type { GgmlFormat } from "../ggml/ggml.ts";
 import { type QuantFormat, weightAlignment } from "./formats.ts";
-import { type GemmBlock, gemmBlock, gemmSplits } from "./gemm-layout.ts";
+import { type GemmBlock, gemmBlock, gemmSplits, wgmmaBlock } from "./gemm-layout.ts";
 import { type GgmlBlock, ggmlBlock, ggmlBoxes } from "./ggml-layout.ts";
 import { type BulkBlock, bulkBlock, type MmaBlock, mmaBlock } from "./layout.ts";
 import type { QuantKernelName } from "./params.ts";
@@ -154,8 +154,9 @@ export function choiceOf(kernel: QuantKernelName, s: QuantShape, on: QuantMachin
       if (kernel === "bulk") return { kernel, rows: rowsOf(s), ...bulkBlockOf(s, on)! };
       return { kernel, rows: rowsOf(s), ...mmaBlock({ ...s, rows: weightRows(s) }, on) };
     case "gemm":
-    case "wgmma":
       return { kernel, ...gemmBlock(gemmProblem(s), on)! };
+    case "wgmma":
+      return { kernel, ...wgmmaBlock(gemmProblem(s), on) };
     case "wmma":
       return { kernel, splits: gemmSplits(gemmProblem(s).rows, s.k, on.multiprocessors) };
     case "dequantize":

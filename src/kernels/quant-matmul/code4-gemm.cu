@@ -31,7 +31,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) KERNEL_NAME(QUANT_PARAM
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int slice = threadIdx.x / 32 / ROW_WARPS, warpColumn = threadIdx.x / 32 % ROW_WARPS * WARP_ROWS;
   const Part<STEP> part(p.k, splits);
-  Rings<MmaLayout> rings(p, place, part, shared + LOADER_BYTES, passRows, xStages, wStages, BN * ROW_BYTES);
+  Rings<MmaLayout> rings(p, place, part, shared + TABLE_BYTES + NESTED_BYTES + SCALES_BYTES, passRows, xStages, wStages, BN * ROW_BYTES);
   const CodeCopies<THREADS> copies(p, weight, columns);
   const auto copy_span = [&](shared_address stage, int span) { copies.start(p, stage, span); };
   SpanScales<THREADS> scales(CODE4_ABSMAX, p, columns, shared, part.firstSpan);

@@ -1,22 +1,9 @@
-// 4-bit codes for products of many rows: their way to shared memory, absmax, and the table of pairs of levels.
+// 4-bit codes for products of many rows: their way to shared memory, and absmax.
 #pragma once
+#include "code4-table.cuh"
 #include "gemm-rings.cuh"
 
-constexpr int TABLE_BYTES = 256 * 32 * 4, NESTED_BYTES = 256 * 4, SCALES_BYTES = 2 * (SPAN / CHUNK) * BN * 4;
-constexpr int LOADER_BYTES = TABLE_BYTES + NESTED_BYTES + SCALES_BYTES; // a multiple of 1024, as what follows needs
-
-// All 256 pairs of levels, once for every lane: no two lanes ever want different words of one bank. Behind them the levels of
-// nested absmax.
-template <int THREADS>
-__device__ __forceinline__ void fill_tables(u8* shared, const float* code, float levelScale, const float* nestedCode) {
-  for (int at = threadIdx.x; at < 256 * 8; at += THREADS) { // four copies of a pair at a time
-    const u32 pair = u32(from_float<scalar_t>(code[at >> 7] * levelScale).bits) |
-                     u32(from_float<scalar_t>(code[at >> 3 & 15] * levelScale).bits) << 16;
-    reinterpret_cast<uint4*>(shared)[at] = make_uint4(pair, pair, pair, pair);
-  }
-  if (!nestedCode) return;
-  for (int at = threadIdx.x; at < 256; at += THREADS) reinterpret_cast<float*>(shared + TABLE_BYTES)[at] = nestedCode[at];
-}
+constexpr int SCALES_BYTES = 2 * (SPAN / CHUNK) * BN * 4;
 
 // One thread's share of the copies of a span: unit threadIdx.x % 8 of every 32nd row.
 template <int THREADS>

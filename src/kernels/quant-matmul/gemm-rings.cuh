@@ -87,7 +87,6 @@ struct Rings {
     if (xStages == 2) wait_copies<0>();
     else if (xStages == 3) wait_copies<1>();
     else wait_copies<2>();
-    if constexpr (Layout::ASYNC_PROXY) asm volatile("fence.proxy.async.shared::cta;" ::: "memory"); // wgmma reads x
     __syncthreads(); // everybody's copies have arrived, and everybody has finished with what is refilled now
     xNow = xNow + 1 == xStages ? 0 : xNow + 1;
     if (step % 2 == 0) {

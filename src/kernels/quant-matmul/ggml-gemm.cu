@@ -28,14 +28,16 @@ struct BlockCopies {
     for (int i = 0; i < ROW_COPIES; i++) row[i] = weight + existing_row(p, columns, line + ROW_STEP * i) * rowBytes;
   }
   __device__ __forceinline__ void start(shared_address stage, i64 first, u32 length) const {
+    const u32 unit = 16 * (threadIdx.x % UNITS);
 #pragma unroll
     for (int i = 0; i < ROW_COPIES; i++) {
       const u8* begin = row[i] + first;
       const u32 skew = u32(reinterpret_cast<u64>(begin)) & 15u;
-      for (u32 at = 16 * (threadIdx.x % UNITS); at < length + skew; at += ROW_BYTES) {
-        const u8* from = begin - skew + at;
-        copy_async(stage + to + i * ROW_STEP * pitch + at - 16 * (threadIdx.x % UNITS), from,
-                   end - from < 16 ? int(end - from) : 16);
+      const u8* from = begin - skew + unit;
+      const u32 left = u32(min(i64(end - from), i64(4096)));
+#pragma unroll
+      for (u32 at = 0; at < 3 * ROW_BYTES; at += ROW_BYTES) { // at most 19 pieces
+        if (unit + at < length + skew) copy_async(stage + to + i * ROW_STEP * pitch + at, from + at, min(16u, left - at));
       }
     }
   }

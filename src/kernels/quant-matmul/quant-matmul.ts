@@ -40,7 +40,7 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
     case "gemm":
     case "wgmma":
     case "wmma":
-      launchGemm(stream, shape, choice, quantArguments(p));
+      launchGemm(stream, p, shape, choice, quantArguments(p));
       break;
     case "gemv":
       launchGemv(stream, p);

@@ -76,12 +76,12 @@ export const code4GemmKernel = defineKernel({
   targets: ["sm_80"],
 });
 
-/** With Hopper's own instructions. */
+/** With Hopper's own instructions. The maps are of x, and of W's bytes. */
 export const code4WgmmaKernel = defineKernel({
   family: "code4_wgmma",
   source: "quant-matmul/code4-wgmma.cu",
-  args: gemmArgs,
-  axes: { format: ["code4"], dtype: ["f16", "bf16"] },
+  args: { xMap: "tensorMap", wMap: "tensorMap", ...splitArgs, xStages: "i32", wStages: "i32" },
+  axes: { dtype: ["f16", "bf16"] },
   targets: ["sm_90a"],
 });
 
