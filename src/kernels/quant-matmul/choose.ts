@@ -119,6 +119,7 @@ function wmmaRefusal(s: QuantShape, on: QuantMachine): string | undefined {
 function manyRowsRefusal(s: QuantShape): string | undefined {
   if (!s.vectorX) return "rows of x must start on 16 bytes";
   if (s.format !== "code4") return undefined;
+  if (s.alignment < 16) return "4-bit codes must start on 16 bytes";
   if (s.k % 64 !== 0) return "with 4-bit codes K must be a multiple of 64";
   return s.blockSize < 64 ? "blocks of 4-bit codes must have 64 values or more" : undefined;
 }

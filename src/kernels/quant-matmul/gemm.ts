@@ -74,7 +74,7 @@ function encodeOperands(device: Device, { x, weight, m, k, dtype, ldx = k }: Qua
   const element = dtype.short === "bf16" ? "bf16" : "f16";
   const codes = weight.kind === "code4" ? weight.packed : weight.blocks;
   const [a, b] = mapBlocks(device.api);
-  const xBox = { dims: [k, m], strideBytes: [ldx * 2], box: [64, gemmRows] };
+  const xBox = { dims: [k, m], strideBytes: [(m === 1 ? k : ldx) * 2], box: [64, gemmRows] };
   const wBox = { dims: [k / 2, rows], strideBytes: [k / 2], box: [128, 16] };
   device.makeCurrent();
   device.api.encodeTensorMap(a.block, { address: x, element, ...xBox, swizzle: 128 });
