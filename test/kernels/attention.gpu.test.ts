@@ -219,6 +219,20 @@ describeGpu("paged attention", (device) => {
     captured.dispose();
   });
 
+  test.each([...dtypes])("what is read before the previous kernel has ended changes no bit, %o", (dtype) => {
+    for (const [headDim, window] of [
+      [64, 0],
+      [128, 40],
+      [256, 0],
+    ] as const) {
+      const sequences = [...mixedBatch, [1, headDim === 64 ? 4200 : 200] as const, [8, 70] as const];
+      const batch = pagedBatch({ heads: 4, kvHeads: 2, headDim, dtype, sequences, window, seed: 13 });
+      const { args, out } = prepare(device, batch);
+      pagedAttention(device.stream, { ...args, settled: true });
+      expect(out.stored()).toEqual(attend(device, batch));
+    }
+  });
+
   test.each([...dtypes])("no split path where no sequence has few new tokens: the same bits, %o", (dtype) => {
     const sequences = [
       [9, 9],

@@ -185,7 +185,7 @@ describeGpu("paged cache", (device) => {
         const out = output(device, dtype, tokens * at.key);
         ropeStore(device.stream, { ...store, ...angles, ...query, queryOut: out.ptr, queryOutStride: at.key });
         expect(bits(fused.stored())).toEqual(bits(rows));
-        ropeStore(device.stream, { ...store, ...angles, ...query });
+        ropeStore(device.stream, { ...store, ...angles, ...query, settled: true });
         const turned = fused.stored();
         const expected = dtype.array(tokens * at.key);
         for (let t = 0; t < tokens; t++) {
