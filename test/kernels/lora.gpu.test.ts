@@ -64,6 +64,17 @@ const cases: Case[] = [float32, float16, bfloat16].flatMap((dtype) => [
       [5, 16],
     ],
   },
+  {
+    dtype,
+    rows: 75,
+    k: 544,
+    widths: [70, 60],
+    ranks: [
+      [38, 40],
+      [8, 0],
+      [5, 16],
+    ],
+  },
   { dtype, rows: 33, k: 64, widths: [150], ranks: [[136], [8]] },
 ]);
 
@@ -162,7 +173,14 @@ describeGpu("low-rank adapters", (device) => {
     for (const [row, slot] of slots.entries()) if (slot < 0) expect(rowBits(after, row)).toEqual(rowBits(before, row));
   });
 
+  // Or, of more rows than decode steps have, which tensor cores may take, among copies of itself.
   test.each(cases)("$dtype.name: a row of $rows has the bits that it has alone", (c) => {
+    const copies = c.rows > 64 ? 65 : 1;
+    const repeated = (array: HostArray): HostArray => {
+      const all = c.dtype.array(array.length * copies);
+      for (let i = 0; i < copies; i++) all.set(array as never, i * array.length);
+      return all;
+    };
     const { slots, x, h, rows, n } = setUp(c);
     const before = randomArray(c.dtype, c.rows * n, 8);
     const y = output(device, c.dtype, c.rows * n, before);
@@ -170,12 +188,13 @@ describeGpu("low-rank adapters", (device) => {
     const together = y.stored();
     for (const row of [0, Math.floor(c.rows / 2), c.rows - 1]) {
       const part = (array: HostArray, width: number) => array.slice(row * width, (row + 1) * width) as HostArray;
-      const alone = { ...rows, rows: 1, slots: upload(device, slots.slice(row, row + 1)) };
-      const own = allocate(device, rows.parts * rows.maxRank * 4);
-      loraShrink(device.stream, { ...alone, h: own, x: upload(device, part(x, c.k)), cols: c.k });
-      const single = output(device, c.dtype, n, part(before, n));
-      loraExpand(device.stream, { ...alone, y: single.ptr, h: own, cols: n });
-      expect(bits(single.stored())).toEqual(bits(part(together, n)));
+      const own = new Int32Array(copies).fill(slots[row]!);
+      const alone = { ...rows, rows: copies, slots: upload(device, own) };
+      const left = allocate(device, copies * rows.parts * rows.maxRank * 4);
+      loraShrink(device.stream, { ...alone, h: left, x: upload(device, repeated(part(x, c.k))), cols: c.k });
+      const single = output(device, c.dtype, copies * n, repeated(part(before, n)));
+      loraExpand(device.stream, { ...alone, y: single.ptr, h: left, cols: n });
+      expect(bits(single.stored())).toEqual(bits(repeated(part(together, n))));
     }
   });
 

@@ -18,13 +18,17 @@ __device__ __forceinline__ void expand(scalar_t* y, const float* h, const LoraEn
     if (slot >= 0) {
       const LoraColumn b(table + slot * parts, parts, column, max_rank);
       wait_for_previous();
-      float sums[ROWS];
+      scalar_t* at[ROWS];
+      float before[ROWS], sums[ROWS];
+#pragma unroll
+      for (int i = 0; i < ROWS; i++) { // at the same time as h
+        at[i] = y + i64(row + min(i, n - 1)) * cols + column;
+        before[i] = to_float(*at[i]);
+      }
       b.multiply(sums, h + row * i64(parts) * max_rank, n, parts, max_rank);
 #pragma unroll
       for (int i = 0; i < ROWS; i++) {
-        if (i >= n || sums[i] == 0.0f) continue;
-        scalar_t* at = y + i64(row + i) * cols + column;
-        *at = from_float<scalar_t>(to_float(*at) + sums[i]);
+        if (i < n && sums[i] != 0.0f) *at[i] = from_float<scalar_t>(before[i] + sums[i]);
       }
     }
     row += n;

@@ -15,21 +15,30 @@ __device__ __forceinline__ void gate_rows(scalar_t* out, const float* z, const f
   for (int row = first; row < end;) {
     const int n = rows_alike<ROWS>(slots, row, end);
     const i32 slot = slots[row];
-    float gates[ROWS] = {}, ups[ROWS] = {};
+    float gates[ROWS] = {}, ups[ROWS] = {}, base[2][ROWS];
+    const auto load_base = [&] {
+#pragma unroll
+      for (int i = 0; i < ROWS; i++) {
+        const float* from = z + i64(row + min(i, n - 1)) * 2 * cols + column;
+        base[0][i] = from[0];
+        base[1][i] = from[cols];
+      }
+    };
     if (slot >= 0) {
       const LoraColumn gate(table + slot * parts, parts, column, max_rank);
       const LoraColumn up(table + slot * parts, parts, cols + column, max_rank);
       wait_for_previous();
+      load_base(); // at the same time as h
       const float* left = h + row * i64(parts) * max_rank;
       gate.multiply(gates, left, n, parts, max_rank);
       up.multiply(ups, left, n, parts, max_rank);
+    } else {
+      wait_for_previous();
+      load_base();
     }
-    wait_for_previous();
 #pragma unroll
     for (int i = 0; i < ROWS; i++) {
-      if (i >= n) continue;
-      const float* from = z + i64(row + i) * 2 * cols + column;
-      out[i64(row + i) * cols + column] = from_float<scalar_t>(gated(from[0] + gates[i], from[cols] + ups[i], kind));
+      if (i < n) out[i64(row + i) * cols + column] = from_float<scalar_t>(gated(base[0][i] + gates[i], base[1][i] + ups[i], kind));
     }
     row += n;
   }

@@ -1,10 +1,11 @@
-import type { DType } from "../../base/dtype.ts";
+import { bfloat16, type DType, float32 } from "../../base/dtype.ts";
 import type { DevicePtr } from "../../driver/api.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { type GateActivation, gateKinds } from "../activation/activation.ts";
 import { floatDTypes, floatTargets, floatVariant } from "../float-variant.ts";
-import { launch } from "../library.ts";
+import { deviceTargets, launch } from "../library.ts";
 import { defineKernel } from "../spec.ts";
+import { targetNumber } from "../target.ts";
 
 const common = {
   table: "ptr",
@@ -25,6 +26,14 @@ export const loraShrinkKernel = defineKernel({
   targets: floatTargets,
 });
 
+export const loraShrinkMmaKernel = defineKernel({
+  family: "lora_shrink_mma",
+  source: "lora/lora-shrink-mma.cu",
+  args: { h: "ptr", x: "ptr", ...common },
+  axes: { dtype: ["f16", "bf16"] },
+  targets: ["sm_80", "sm_90"],
+});
+
 export const loraExpandKernel = defineKernel({
   family: "lora_expand",
   source: "lora/lora-expand.cu",
@@ -33,12 +42,28 @@ export const loraExpandKernel = defineKernel({
   targets: floatTargets,
 });
 
+export const loraExpandMmaKernel = defineKernel({
+  family: "lora_expand_mma",
+  source: "lora/lora-expand-mma.cu",
+  args: { y: "ptr", h: "ptr", ...common },
+  axes: { dtype: ["f16", "bf16"] },
+  targets: ["sm_80", "sm_90"],
+});
+
 export const loraGateKernel = defineKernel({
   family: "lora_gate",
   source: "lora/lora-gate.cu",
   args: { out: "ptr", z: "ptr", h: "ptr", ...common, tile: "i32", kind: "i32" },
   axes: { dtype: floatDTypes },
   targets: floatTargets,
+});
+
+export const loraGateMmaKernel = defineKernel({
+  family: "lora_gate_mma",
+  source: "lora/lora-gate-mma.cu",
+  args: { out: "ptr", z: "ptr", h: "ptr", ...common, kind: "i32" },
+  axes: { dtype: ["f16", "bf16"] },
+  targets: ["sm_80", "sm_90"],
 });
 
 /** Sums up to which each gets a block of its own: what a large GPU runs at once. */
@@ -50,6 +75,15 @@ const fewSums = 512;
 const decodeRows = 64;
 const shrinkThreads = 256;
 const columnThreads = 128;
+/** What blocks of the tensor-core kernels have: of rows, of ranks in lora_shrink_mma, of columns in the others. */
+const mma = {
+  rows: 16,
+  shrinkThreads: 512,
+  ranks: 32,
+  columnThreads: 128,
+  expandColumns: 256,
+  gateColumns: 128,
+} as const;
 
 /** The rows of a batch, and where their adapters lie for one projection. */
 export interface LoraRows {
@@ -107,6 +141,14 @@ export function loraShrink(
   },
 ): void {
   if (p.rows === 0 || p.maxRank === 0) return;
+  const half = mmaVariant(stream, p);
+  if (half && p.cols % 32 === 0 && (p.x & 15n) === 0n) {
+    const blocks = Math.ceil(p.maxRank / mma.ranks) * Math.ceil(p.rows / mma.rows);
+    const shape = { grid: [blocks, p.parts], block: mma.shrinkThreads } as const;
+    const args = { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols };
+    launch(stream, loraShrinkMmaKernel, half, shape, args, { overlap: true });
+    return;
+  }
   const wide = (p.cols * p.dtype.bytes) % 16 === 0 && (p.x & 15n) === 0n;
   const ranks = wide && p.rows * p.parts * p.maxRank > fewSums ? 4 : 1;
   const rows = ranks > 1 && p.rows > decodeRows ? 4 : 1;
@@ -118,6 +160,12 @@ export function loraShrink(
     { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols, wide: wide ? 1 : 0 },
     { overlap: true },
   );
+}
+
+/** The variant of the tensor-core kernels, for prompts and where there are any. */
+function mmaVariant(stream: Stream, { rows, dtype }: LoraRows): { readonly dtype: "f16" | "bf16" } | undefined {
+  if (rows <= decodeRows || dtype === float32 || targetNumber(deviceTargets(stream.device)[0]!) < 80) return undefined;
+  return { dtype: dtype === bfloat16 ? "bf16" : "f16" };
 }
 
 /** y[t, n] += scale · Σᵣ h[t, part of n, r] · B[n, r], float32 inside, rounded once. */
@@ -133,6 +181,13 @@ export function loraExpand(
   },
 ): void {
   if (p.rows === 0 || p.cols === 0) return;
+  const half = mmaVariant(stream, p);
+  if (half) {
+    const grid = [Math.ceil(p.cols / mma.expandColumns), Math.ceil(p.rows / mma.rows)] as const;
+    const args = { y: p.y, h: p.h, ...rowArguments(p), cols: p.cols };
+    launch(stream, loraExpandMmaKernel, half, { grid, block: columnThreads }, args, { overlap: true });
+    return;
+  }
   const tile = tileOf(p);
   launch(
     stream,
@@ -160,6 +215,13 @@ export function loraGate(
   },
 ): void {
   if (p.rows === 0 || p.cols === 0) return;
+  const half = mmaVariant(stream, p);
+  if (half) {
+    const grid = [Math.ceil(p.cols / mma.gateColumns), Math.ceil(p.rows / mma.rows)] as const;
+    const args = { out: p.out, z: p.z, h: p.h, ...rowArguments(p), cols: p.cols, kind: gateKinds[p.activation] };
+    launch(stream, loraGateMmaKernel, half, { grid, block: columnThreads }, args, { overlap: true });
+    return;
+  }
   const tile = tileOf(p);
   launch(
     stream,
