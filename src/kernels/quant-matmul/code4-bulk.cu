@@ -15,8 +15,8 @@
 // Absmax: of a group's, or all of the block's tiles, float32 in shared memory; in blocks of 64 by bulk copies, otherwise (nested,
 // or larger blocks) loaded and expanded by all threads before a group begins.
 //
-// The prologue is most of what can be lost: a launch that must wait for memory from the beginning takes 5 us. So the first boxes
-// are asked for before anything else, and only one a warp before x is: a full ring ahead of x would make x wait for it.
+// The prologue is most of what can be lost: a launch whose blocks have one tile each takes 4.4 us. So the first boxes and absmax
+// are asked for before anything else, and the others only after x: a full ring ahead of x would make x wait for it.
 // Limit: W's bytes. 14336 x 4096: 33 MB, 10.1 us at an H100's 3.27 TB/s; the accesses to shared memory, 16 warps' for a tile, are
 // 1760 clocks (64 of 110 for a box are look-ups of pairs), 7 us.
 // Needs K a multiple of 256, blocks of 64 values or more (64, where absmax is nested), rows of x that start on 16 bytes.
@@ -234,7 +234,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   extern __shared__ __align__(1024) u8 shared[];
   const int warps = blockDim.x / 32, warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
   const int part = parts == 1 ? 0 : warp / slices;
-  const Walk walk = {tiles_of(p.n, p.has(GATED) ? TILE / 2 : TILE), p.k / SPAN, together, parts, slices, warp - part * slices, part};
+  const Walk walk = {p.has(GATED) ? tiles_of(p.n, TILE / 2) : tiles_of(p.n, TILE), p.k / SPAN, together, parts, slices,
+                     warp - part * slices, part};
   const Absmax stored = CODE4_ABSMAX;
   const bool bulkScales = stored.shift == 6 && !stored.nestedAbsmax;
 
@@ -256,9 +257,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     }
     ahead.next(walk);
   };
-  const auto fetch_scales = [&](int first) { // one tile a lane, by the last warp
+  const auto fetch_scales = [&](int first, int from, int to) { // tiles `from` to `to` after `first`: one a lane, by the last warp
     const int tile = first + int(gridDim.x) * lane;
-    if (warp == warps - 1 && lane < resident && tile < walk.tiles) scales.fetch(p, &absmaxMap, lane, tile, scalesFull + 8 * lane);
+    if (warp != warps - 1 || lane < from || lane >= to || tile >= walk.tiles) return;
+    scales.fetch(p, &absmaxMap, lane, tile, scalesFull + 8 * lane);
   };
   if (lane == 0) {
     for (int s = 0; s < STAGES; s++) barrier_init(full + 8 * s, 1);
@@ -273,7 +275,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   fetch(0);
   const float level = code[threadIdx.x % 16];
   if (bulkScales) {
-    fetch_scales(blockIdx.x);
+    fetch_scales(blockIdx.x, 0, parts);
   } else {
     if (nestedAbsmax && threadIdx.x < 256) nestedTable[threadIdx.x] = nestedCode[threadIdx.x];
     scales.fill<4>(p, stored, walk, nestedTable, blockIdx.x, resident);
@@ -286,6 +288,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   table.fill(level * levelScale);
 #pragma unroll 1
   for (int s = 1; s < STAGES; s++) fetch(s);
+  if (bulkScales) fetch_scales(blockIdx.x, parts, resident);
   __syncthreads();
 
   const float factor = 1.0f / levelScale;
@@ -323,7 +326,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
     if (resident != together) {
       before += together;
     } else if (more) {
-      if (bulkScales) fetch_scales(next);
+      if (bulkScales) fetch_scales(next, 0, resident);
       else scales.fill<2 / NB>(p, stored, walk, nestedTable, next, resident);
       refilled ^= 1;
     }

@@ -187,8 +187,10 @@ function launchBulk(stream: Stream, p: QuantMatmulParams, choice: BulkBlock & { 
   };
   device.makeCurrent();
   device.api.encodeTensorMap(codes.block, boxes(args.weight, "u8", p.k / 2));
-  // Only of float32 in blocks of 64 is it used: other absmax is not loaded by bulk copies.
-  device.api.encodeTensorMap(absmax.block, boxes(args.absmax, "f32", p.k / 64));
+  // Other absmax is not loaded by bulk copies, and whatever this map says then is not looked at.
+  if (args.nestedAbsmax === nullPtr && args.blockShift === 6) {
+    device.api.encodeTensorMap(absmax.block, boxes(args.absmax, "f32", p.k / 64));
+  }
   launch(
     stream,
     code4BulkKernel,
