@@ -10,6 +10,7 @@
 // x lies as wgmma wants it, in natural order, so that of W every lane takes every fourth byte: it reads 32 bytes of a row, as its
 // three neighbours do, and shifts.
 // The producers ask the copy engine for boxes, x of a step (128 elements of K), W of a span (256), and bring a span's absmax themselves.
+// Before the previous kernel has ended: tables, W and absmax. Then x, and the end.
 // Needs K a multiple of 64, blocks of 64 values or more, rows of x that start on 16 bytes. Block: 640 threads; shared memory:
 // wgmmaBlock in gemm-layout.ts.
 #include "gemm-place.cuh"
@@ -91,11 +92,11 @@ struct ScaleLoader {
       }
     }
   }
-  __device__ __forceinline__ void store(float* to, const float* table) const {
+  __device__ __forceinline__ void store(float* to) const {
 #pragma unroll
     for (int i = 0; i < COUNT; i++) {
       to[BN * i] =
-          scales.nestedAbsmax ? __fadd_rn(__fmul_rn(table[__float_as_uint(value[i])], block[i]), scales.nestedOffset) : value[i];
+          scales.nestedAbsmax ? __fadd_rn(__fmul_rn(scales.nestedCode[__float_as_uint(value[i])], block[i]), scales.nestedOffset) : value[i];
     }
   }
 };
@@ -110,10 +111,9 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCERS, 1)
   const Column columns(p, place.tile);
   const Part<STEP> part(p.k, splits);
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
-  const shared_address barriers = to_shared(shared + TABLE_BYTES + NESTED_BYTES);
-  u8* xRing = shared + TABLE_BYTES + NESTED_BYTES + BARRIERS_BYTES;
+  const shared_address barriers = to_shared(shared + TABLE_BYTES);
+  u8* xRing = shared + TABLE_BYTES + BARRIERS_BYTES;
   u8* wRing = xRing + xStages * X_STAGE;
-  const float* nestedTable = reinterpret_cast<const float*>(shared + TABLE_BYTES);
 
   if (threadIdx.x == 0) {
     for (int i = 0; i < 8; i++) {
@@ -124,8 +124,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCERS, 1)
     }
     hopper::barrier_init_fence();
   }
-  if (warp < WARPS) fill_tables<THREADS>(shared, code, levelScale, nestedCode);
-  hopper::wait_for_previous_kernel();
+  allow_next();
   __syncthreads();
 
   if (warp >= WARPS) {
@@ -144,12 +143,13 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCERS, 1)
           hopper::load_box(to_shared(stage + 16 * i * (SPAN / 2)), &wMap, int(columns.in_b(16 * i)), span * (SPAN / 2), ready);
         }
       }
-      loader.store(reinterpret_cast<float*>(stage + CODES) + row, nestedTable);
+      loader.store(reinterpret_cast<float*>(stage + CODES) + row);
       __syncwarp();
       if (lane == 0) arrive(ready);
       if (span + 1 < part.endSpan) loader.load(p, span + 1);
       w.advance(wStages);
       if (warp != WARPS) continue;
+      if (span == part.firstSpan) hopper::wait_for_previous_kernel(); // which may still be writing x
       for (int step = 2 * span; step < min(2 * span + 2, part.end); step++, x.advance(xStages)) {
         const u32 readyX = barriers + FULL_X + 8 * x.at;
         hopper::barrier_wait(barriers + EMPTY_X + 8 * x.at, x.parity ^ 1);
@@ -161,6 +161,8 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCERS, 1)
       }
     }
   } else {
+    fill_tables<THREADS>(shared, code, levelScale, nullptr);
+    wait_for_consumers();
     const int slice = warp / (WARPS / SLICES), warpColumn = warp % (WARPS / SLICES) * 16;
     const u32 rotation = 39 - t * 8, mine = 4 * lane; // byte t to bits 7..14; modulo 32
     // The copy engine's swizzle: 16-byte unit u of row r lies at u ^ (r % 8).
@@ -201,6 +203,7 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCERS, 1)
     }
 
     // ---- the rings are free and take the sums, [slice][row of x][row of W]
+    hopper::wait_for_previous_kernel();
     wait_for_consumers();
     float* sums = reinterpret_cast<float*>(shared);
     float* to = sums + slice * BM * SUMS_ROW + warpColumn + g;

@@ -80,14 +80,14 @@ export function gemmBlock(p: GemmProblem, on: { sharedBytes: number; multiproces
 /** Of code4-wgmma.cu, whose rings no other GPU has to hold. */
 export function wgmmaBlock(p: GemmProblem, on: { multiprocessors: number }): GemmBlock {
   const [xStages, wStages] = [6, 4];
-  const tables = 256 * 32 * 4 + 256 * 4;
+  const table = 256 * 32 * 4;
   const span = gemmTile * (spanValues / 2 + (spanValues / 64) * 4);
   return {
     splits: gemmSplits(p.rows, p.k, on.multiprocessors),
     passRows: gemmRows,
     xStages,
     wStages,
-    sharedBytes: tables + 1024 + xStages * gemmRows * stepValues * 2 + wStages * span,
+    sharedBytes: table + 1024 + xStages * gemmRows * stepValues * 2 + wStages * span,
   };
 }
 

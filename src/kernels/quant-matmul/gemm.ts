@@ -49,8 +49,9 @@ export function launchGemm(
       break;
     case "wgmma": {
       const { xStages, wStages } = choice;
+      const overlap = p.overlap === true;
       const maps = encodeOperands(stream.device, p, rows);
-      launch(stream, code4WgmmaKernel, { dtype }, shape, { ...maps, ...args, xStages, wStages });
+      launch(stream, code4WgmmaKernel, { dtype }, shape, { ...maps, ...args, xStages, wStages }, { overlap });
       break;
     }
     case "gemm": {
