@@ -3,8 +3,8 @@
 //   x: steps of 128 elements of K, two chunks of 64, one for each slice of the block's warps; a chunk is [rows of x][128 bytes]
 //   W: spans of 256 elements, two steps, as the weight stores them
 //
-// Layout says how many THREADS copy, where the 16-byte unit u of row r of a chunk lies (at u ^ swizzle(r)), and whether x is
-// read by the ASYNC_PROXY (wgmma).
+// Layout says how many THREADS copy, and where the 16-byte unit u of row r of a chunk of x lies: at u ^ swizzle(r). Places in
+// the ring are taken in turns.
 #pragma once
 #include "gemm-place.cuh"
 

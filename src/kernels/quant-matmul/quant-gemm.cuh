@@ -21,8 +21,8 @@ constexpr int NB = BM / 8;
 // The lanes that read together, of two rows or four, meet different banks in every format's order.
 __device__ __forceinline__ int x_swizzle(int row) { return (row & 1) * 5 ^ (row & 2); }
 struct MmaLayout {
+  // Of Rings.
   static constexpr int THREADS = ::THREADS;
-  static constexpr bool ASYNC_PROXY = false;
   static __device__ __forceinline__ int swizzle(int row) { return x_swizzle(row); }
 };
 
