@@ -1,7 +1,7 @@
 // LoRA, second half of a gated pair, for prompts: lora_gate on the tensor cores; see lora-tile.cuh
 //
-// A block has 16 rows and 128 columns of out, a warp 32 of them. Of the rows each run with one adapter, or with none, is a pass, which
-// writes only its own. Grid: x: 128 columns; y: 16 rows. Traffic: z once, B once per 16 rows, from L2.
+// A block has 16 rows and 128 columns of out, a warp 32 of them. For each adapter among the rows, and none, there is a pass,
+// which writes only its own. Grid: x: 128 columns; y: 16 rows. Traffic: z once, B once per 16 rows, from L2.
 #include "lora-tile.cuh"
 #include "../activation/gated.cuh"
 
@@ -16,21 +16,22 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const int column = (blockIdx.x * WARPS + threadIdx.x / 32) * GROUP * GROUPS;
   const int first = blockIdx.y * TILE_ROWS, end = min(first + TILE_ROWS, rows);
   if (column >= cols) return;
-  for (int row = first; row < end;) {
-    const int n = rows_alike<TILE_ROWS>(slots, row, end);
-    const i32 slot = slots[row];
+  for (u32 left = rows_of_tile(first, end); left;) {
+    const u32 mine = rows_with_adapter(slots, first, left);
+    left &= ~mine;
+    const i32 slot = slots[first + __ffs(int(mine)) - 1];
     float gates[GROUPS][2][4] = {}, ups[GROUPS][2][4] = {};
     if (slot >= 0) {
-      const float* left = h + first * i64(parts) * max_rank;
-      adapter_sums(gates, table + slot * parts, parts, column, cols, left, row - first, n, max_rank);
-      adapter_sums(ups, table + slot * parts, parts, cols + column, 2 * cols, left, row - first, n, max_rank);
+      const float* tile = h + first * i64(parts) * max_rank;
+      adapter_sums(gates, table + slot * parts, parts, column, cols, tile, mine, max_rank);
+      adapter_sums(ups, table + slot * parts, parts, cols + column, 2 * cols, tile, mine, max_rank);
     }
 #pragma unroll
     for (int q = 0; q < GROUPS; q++) {
 #pragma unroll
       for (int i = 0; i < 2; i++) {
         const int line = first + g + 8 * i;
-        if (line < row || line >= row + n) continue;
+        if (!(mine >> (line - first) & 1u)) continue;
 #pragma unroll
         for (int j = 0; j < 4; j++) {
           const int c = column + GROUP * q + 4 * t + j;
@@ -41,6 +42,5 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         }
       }
     }
-    row += n;
   }
 }

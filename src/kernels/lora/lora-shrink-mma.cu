@@ -6,8 +6,8 @@
 //
 //     x: rows g and g + 8      A: ranks g, g + 8, ...     (g = lane / 4, t = lane % 4)
 //
-// Of the 16 rows each run with one adapter is a pass over K, of which the other rows' results are dropped: a prompt has one
-// adapter, so that only where two meet there are two.
+// For each adapter among the 16 rows there is a pass over K, of which the others' results are dropped: a prompt has one adapter, so
+// that only where two meet there are two.
 // Sums: a chain of mma in k order for each warp, then the warps in order: they depend on K alone.
 // Grid: x: ranks, then rows; y: part. Traffic: x once per 32 ranks, A once per 16 rows, from L2. Needs K a multiple of 32 and rows
 // on 16 bytes. Shared memory: 32 KB.
@@ -34,9 +34,10 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   const scalar_t* low = x + i64(min(first + g, rows - 1)) * cols + 8 * t;
   const scalar_t* high = x + i64(min(first + g + 8, rows - 1)) * cols + 8 * t;
 
-  for (int row = first; row < end;) {
-    const int n = rows_alike<ROWS>(slots, row, end);
-    const i32 slot = slots[row];
+  for (u32 left = rows_of_tile(first, end); left;) {
+    const u32 mine = rows_with_adapter(slots, first, left);
+    left &= ~mine;
+    const i32 slot = slots[first + __ffs(int(mine)) - 1];
     const LoraEntry* e = table + slot * parts + part;
     const int ranks = slot >= 0 ? min(RANKS, e->rank - r0) : 0;
     if (ranks > 0) {
@@ -44,7 +45,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
       float sums[TILES][4] = {};
 #pragma unroll 2
       for (int k = warp * CHUNK; k < cols; k += WARPS * CHUNK) {
-        const uint4 left = load_16(low + k), right = load_16(high + k);
+        const uint4 upper = load_16(low + k), lower = load_16(high + k);
         uint4 w[TILES];
 #pragma unroll
         for (int j = 0; j < TILES; j++)
@@ -52,8 +53,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
 #pragma unroll
         for (int j = 0; j < TILES; j++) {
           if (8 * j >= ranks) continue;
-          mma_16x8x16(sums[j], left.x, right.x, left.y, right.y, w[j].x, w[j].y);
-          mma_16x8x16(sums[j], left.z, right.z, left.w, right.w, w[j].z, w[j].w);
+          mma_16x8x16(sums[j], upper.x, lower.x, upper.y, lower.y, w[j].x, w[j].y);
+          mma_16x8x16(sums[j], upper.z, lower.z, upper.w, lower.w, w[j].z, w[j].w);
         }
       }
 #pragma unroll
@@ -62,16 +63,15 @@ extern "C" __global__ void __launch_bounds__(THREADS)
         for (int i = 0; i < 4; i++) partial[warp][g + i / 2 * 8][8 * j + 2 * t + i % 2] = sums[j][i];
       }
       __syncthreads();
-      for (int at = threadIdx.x; at < n * RANKS; at += THREADS) {
-        const int of_run = at / RANKS, r = at % RANKS;
-        if (r >= ranks) continue;
+      for (int at = threadIdx.x; at < ROWS * RANKS; at += THREADS) {
+        const int row = at / RANKS, r = at % RANKS;
+        if (r >= ranks || !(mine >> row & 1u)) continue;
         float sum = 0.0f;
 #pragma unroll
-        for (int other = 0; other < WARPS; other++) sum += partial[other][row - first + of_run][r];
-        h[(i64(row + of_run) * parts + part) * max_rank + r0 + r] = sum;
+        for (int other = 0; other < WARPS; other++) sum += partial[other][row][r];
+        h[(i64(first + row) * parts + part) * max_rank + r0 + r] = sum;
       }
       __syncthreads();
     }
-    row += n;
   }
 }

@@ -33,12 +33,12 @@ __device__ __forceinline__ Vec<float, 8> eight(const T* row, int r, int rank, bo
   return v;
 }
 
-// sums[q][j][i]: of column 16q + 4t + 2j + i % 2 behind `first`, of row g + i / 2 * 8 of h: right for rows row .. row + n - 1,
-// those of the adapter, which stand for the others. Columns from `end` on, and those that the adapter leaves alone, get 0.
+// sums[q][j][i]: of column 16q + 4t + 2j + i % 2 behind `first`, of row g + i / 2 * 8 of h: right for the rows in `mine`, the
+// adapter's, of which the lowest stands for the others. Columns from `end` on, and those that the adapter leaves alone, get 0.
 // Ascending r: an order that depends on nothing.
 template <int GROUPS>
 __device__ __forceinline__ void adapter_sums(float (&sums)[GROUPS][2][4], const LoraEntry* entries, int parts, int first,
-                                             int end, const float* h, int row, int n, int max_rank) {
+                                             int end, const float* h, u32 mine, int max_rank) {
   const int lane = threadIdx.x % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int q = 0; q < GROUPS; q++) {
@@ -53,8 +53,9 @@ __device__ __forceinline__ void adapter_sums(float (&sums)[GROUPS][2][4], const 
     const LoraEntry e = entries[part];
     if (e.rank == 0 || e.begin >= first + GROUP * GROUPS || e.begin + e.width <= first) continue;
     const bool wide = e.rank % 8 == 0, wideLeft = wide && max_rank % 8 == 0;
-    const float* low = h + (min(max(g, row), row + n - 1) * parts + part) * max_rank;
-    const float* high = h + (min(max(g + 8, row), row + n - 1) * parts + part) * max_rank;
+    const int lead = __ffs(int(mine)) - 1;
+    const float* low = h + ((mine >> g & 1u ? g : lead) * parts + part) * max_rank;
+    const float* high = h + ((mine >> g & 256u ? g + 8 : lead) * parts + part) * max_rank;
 #pragma unroll 1
     for (int r = 8 * t; r - 8 * t < e.rank; r += 32) {
       u32 left[4][4], rest[4][4]; // of h: the upper bits, and what they leave

@@ -29,6 +29,16 @@ __device__ __forceinline__ int rows_alike(const i32* slots, int row, int end) {
   return n;
 }
 
+// Of 16 rows from `first` on, a bit for each that is below `end`.
+__device__ __forceinline__ u32 rows_of_tile(int first, int end) { return end - first >= 16 ? 0xffffu : (1u << (end - first)) - 1u; }
+
+// The rows among `left` that have the adapter of the lowest of them. For whole warps.
+__device__ __forceinline__ u32 rows_with_adapter(const i32* slots, int first, u32 left) {
+  const int i = threadIdx.x % 32, lead = __ffs(int(left)) - 1;
+  const bool there = i < 16 && (left >> i & 1u);
+  return __ballot_sync(0xffffffffu, there && slots[first + (there ? i : lead)] == slots[first + lead]);
+}
+
 // Asks for `bytes` from p on, where the kernel is going to wait for others before it reads them.
 __device__ __forceinline__ void prefetch(const scalar_t* p, int bytes) {
 #if LLCUDA_TARGET >= 90
