@@ -28,6 +28,7 @@ constexpr int X_CHUNK = BM * CHUNK * 2, X_STAGE = SLICES * X_CHUNK;
 constexpr int CODES = BN * SPAN / 2, SCALES = BN * (SPAN / CHUNK); // of a span: bytes, and floats
 constexpr int W_STAGE = CODES + 4 * SCALES;
 constexpr int BARRIERS_BYTES = 1024;
+static_assert(SLICES * BM * SUMS_ROW * 4 <= 6 * X_STAGE, "the sums take the place of x: wgmmaBlock gives it six stages");
 enum Barriers { FULL_X = 0, EMPTY_X = 64, FULL_W = 128, EMPTY_W = 192 }; // bytes; of up to eight stages each
 
 // d[64 rows of W, 64 rows of x] (+)= a · x^T over 16 k, a in registers.
@@ -202,10 +203,11 @@ extern "C" __global__ void __launch_bounds__(THREADS + PRODUCERS, 1)
       for (int i = 0; i < SUMS; i++) total[i] = fmaf(i % 4 < 2 ? low : high, sum[i], total[i]);
     }
 
-    // ---- the rings are free and take the sums, [slice][row of x][row of W]
+    // ---- the rings are free and take the sums, [slice][row of x][row of W]. Not the barriers before them: the hardware may touch
+    // those as long as they have not been declared invalid, which was seen when several processes share a GPU.
     hopper::wait_for_previous_kernel();
     wait_for_consumers();
-    float* sums = reinterpret_cast<float*>(shared);
+    float* sums = reinterpret_cast<float*>(xRing);
     float* to = sums + slice * BM * SUMS_ROW + warpColumn + g;
 #pragma unroll
     for (int i = 0; i < SUMS; i++) to[(i / 4 * 8 + 2 * t + i % 2) * SUMS_ROW + i % 4 / 2 * 8] = total[i];
