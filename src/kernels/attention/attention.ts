@@ -9,9 +9,8 @@ import { type AttentionShape, fewQueries, headDimRefusal, planSplit, planTiles, 
 
 const dtypes = ["f32", "f16", "bf16"] as const;
 
-const splitArgs = {
-  partial: "ptr",
-  stats: "ptr",
+/** What both paths read, in the order in which their kernels take it. */
+const inputArgs = {
   query: "ptr",
   keyCache: "ptr",
   valueCache: "ptr",
@@ -23,6 +22,12 @@ const splitArgs = {
   heads: "i32",
   kvHeads: "i32",
   headDim: "i32",
+} as const satisfies ArgSpec;
+
+const splitArgs = {
+  partial: "ptr",
+  stats: "ptr",
+  ...inputArgs,
   splits: "i32",
   queries: "i32",
   window: "i32",
@@ -72,17 +77,7 @@ export const attentionTilesKernel = defineKernel({
   source: "attention/attention-tiles.cu",
   args: {
     out: "ptr",
-    query: "ptr",
-    keyCache: "ptr",
-    valueCache: "ptr",
-    queryStarts: "ptr",
-    contextLengths: "ptr",
-    blockTable: "ptr",
-    queryStride: "i64",
-    maxBlocks: "i32",
-    heads: "i32",
-    kvHeads: "i32",
-    headDim: "i32",
+    ...inputArgs,
     rowTiles: "i32",
     window: "i32",
     scale: "f32",
