@@ -13,7 +13,7 @@ export type GateActivation = NonNullable<MatmulParams["gate"]>;
 /** Where a product goes: columns of a row-major matrix whose rows are `stride` elements apart. */
 export interface ProductTarget {
   readonly out: DevicePtr;
-  /** Of the target, where it is not the input's: float32. */
+  /** Of the target, where it is not the input's: float32, the halves of a gated product before their activation. */
   readonly outDType?: DType | undefined;
   readonly stride: number;
   /** What lies there is added before the result is rounded. */
@@ -62,7 +62,8 @@ export abstract class Projection extends Module {
     const { adapters } = this;
     if (adapters?.replacement) return adapters.replacement.forwardGated(x, activation);
     if (!adapters?.isActive) return this.#product(x, this.outFeatures / 2, { gate: activation });
-    // The adapters' part comes before the activation. In float32, so that rows without one get the bits of a fused product.
+    // The adapters' part comes before the activation. In float32, and by the kernels that fused products have (cuBLASLt has none),
+    // so that rows without one get the bits of a fused product.
     using halves = this.#product(x, this.outFeatures, { outDType: float32 });
     return adapters.gate(x, halves, activation);
   }
@@ -85,6 +86,7 @@ export abstract class Projection extends Module {
       ...(bias && { bias: bias.ptr }),
       ...(residual && { residual: out }),
       ...(gate && { gate }),
+      ...(outDType && { backend: "own" as const }),
     };
   }
 

@@ -75,30 +75,34 @@ describeGpu("adapters of requests", (device) => {
     expect(together[0]).toEqual(before);
   });
 
-  test("and the same bits, from a pass over prompts of several adapters", async () => {
-    const { network, engine } = model;
-    const cache = new PagedCache(network, () => {});
-    const hidden = async (choices: readonly (string | null)[], seeds: readonly number[]) => {
-      const sequences = choices.map((choice, i) => ({
-        ids: prompt(40, seeds[i]!),
-        blocks: cache.open(),
-        adapter: model.adapterFor(choice),
-      }));
-      using last = await prefill({ network, adapters: engine.adapters }, cache, sequences);
-      for (const { blocks } of sequences) cache.close(blocks);
-      return choices.map((_, i) => bits(last.select(0, i).cpu().data));
-    };
-    try {
-      const mixed = await hidden(["one", null, "two"], [1, 2, 3]);
-      // The same number of rows, so the same kernels of the base, beside other neighbours.
-      const [one] = await hidden(["one", "one", "one"], [1, 5, 6]);
-      const [, none] = await hidden([null, null, null], [7, 2, 8]);
-      const [, , two] = await hidden([null, "one", "two"], [9, 10, 3]);
-      expect(mixed).toEqual([one, none, two]);
-    } finally {
-      cache.dispose();
-    }
-  });
+  // 192 rows: enough for the library of many rows, where there is one.
+  test.each([40, 64])(
+    "and the same bits, from a pass over prompts of several adapters, %i tokens each",
+    async (length) => {
+      const { network, engine } = model;
+      const cache = new PagedCache(network, () => {});
+      const hidden = async (choices: readonly (string | null)[], seeds: readonly number[]) => {
+        const sequences = choices.map((choice, i) => ({
+          ids: prompt(length, seeds[i]!),
+          blocks: cache.open(),
+          adapter: model.adapterFor(choice),
+        }));
+        using last = await prefill({ network, adapters: engine.adapters }, cache, sequences);
+        for (const { blocks } of sequences) cache.close(blocks);
+        return choices.map((_, i) => bits(last.select(0, i).cpu().data));
+      };
+      try {
+        const mixed = await hidden(["one", null, "two"], [1, 2, 3]);
+        // The same number of rows, so the same kernels of the base, beside other neighbours.
+        const [one] = await hidden(["one", "one", "one"], [1, 5, 6]);
+        const [, none] = await hidden([null, null, null], [7, 2, 8]);
+        const [, , two] = await hidden([null, "one", "two"], [9, 10, 3]);
+        expect(mixed).toEqual([one, none, two]);
+      } finally {
+        cache.dispose();
+      }
+    },
+  );
 
   test("come and go while others generate", async () => {
     const expected = await alone(2, "one");
