@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -17,6 +17,7 @@ import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { findModel } from "../../src/models/find-model.ts";
 import type { Linear } from "../../src/nn/linear.ts";
 import { describeGpu, gpu } from "../support/gpu.ts";
+import { writeSmallTokenizer } from "../support/small-tokenizer.ts";
 import { fixtures, Variant } from "./variant.ts";
 
 const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
@@ -67,12 +68,12 @@ describeGpu("savePretrained", (device) => {
   });
 });
 
-/** A golden checkpoint with a tokenizer, which GGUF files hold. */
+/** A golden checkpoint with a tokenizer, which GGUF files hold, and the scale of scores that they mean. */
 function withTokenizer(name: string): Variant {
-  const variant = new Variant(name, {});
-  for (const file of ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"]) {
-    copyFileSync(join(fixtures, "tok-llama3", file), join(variant.directory, file));
-  }
+  const usualScale = (config: Record<string, unknown>) =>
+    "query_pre_attn_scalar" in config ? { ...config, query_pre_attn_scalar: config.head_dim } : config;
+  const variant = new Variant(name, usualScale);
+  writeSmallTokenizer(join(fixtures, "tok-llama3"), variant.directory, readModelConfig(variant.directory).vocabSize);
   return variant;
 }
 
@@ -123,7 +124,7 @@ describeGpu("export to GGUF", (device) => {
       const back = join(scratch, `${name}-back`);
       await quantizeModel(path, back, { to: "bf16", device: device.name });
       expect(sha256(join(back, "model.safetensors"))).toBe(sha256(join(fixtures, name, "model.safetensors")));
-      expect(await logitsOf(path, device)).toEqual(await logitsOf(join(fixtures, name), device));
+      expect(await logitsOf(path, device)).toEqual(await logitsOf(source.directory, device));
       expect(readdirSync(back).sort()).toEqual(
         [
           "config.json",

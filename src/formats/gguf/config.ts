@@ -1,6 +1,7 @@
 import { FormatError, UnsupportedError } from "../../base/errors.ts";
 import type { JsonObject } from "../json.ts";
 import { findGgufArchitecture, type GgufArchitecture } from "./architectures.ts";
+import { queryScalar } from "./attention-scale.ts";
 import { readHeads } from "./heads.ts";
 import type { GgufMetadata } from "./metadata.ts";
 import type { GgufParts } from "./parts.ts";
@@ -33,6 +34,7 @@ export function ggufConfig(parts: GgufParts): JsonObject {
     hidden_act: architecture.activation,
     tie_word_embeddings: !parts.tensors.has("output.weight"),
     attention_bias: parts.tensors.has("blk.0.attn_q.bias") && parts.tensors.has("blk.0.attn_output.bias"),
+    mlp_bias: parts.tensors.has("blk.0.ffn_down.bias"),
     sliding_window: size("attention.sliding_window") || null,
     use_sliding_window: Boolean(size("attention.sliding_window")),
     torch_dtype: computeDType(metadata, architecture),
@@ -78,9 +80,6 @@ interface GemmaShape {
   readonly headDim: number;
 }
 
-/** The layers of the 27B models, whose scores are scaled by C / H; the others' by the head's own size. Files do not say. */
-const scaledByWidth: Readonly<Record<string, number>> = { gemma2: 46, gemma3_text: 62 };
-
 function gemmaFields(
   metadata: GgufMetadata,
   prefix: string,
@@ -91,7 +90,7 @@ function gemmaFields(
   const number = (name: string) => metadata.find("number", `${prefix}.${name}`);
   const scale = number("attention.scale");
   const width = metadata.require("size", `${prefix}.embedding_length`);
-  const derived = layers === scaledByWidth[modelType] ? width / heads : headDim;
+  const derived = queryScalar(modelType, { layers, heads, headDim, width });
   return {
     query_pre_attn_scalar: scale ? wholeNumber(1 / scale ** 2) : derived,
     attn_logit_softcapping: number("attn_logit_softcapping") ?? (modelType === "gemma2" ? 50 : null),

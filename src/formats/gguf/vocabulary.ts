@@ -9,6 +9,15 @@ export const tokenTypes = { normal: 1, unknown: 2, control: 3, userDefined: 4, u
 /** Eight times what the largest vocabularies have. */
 const maxTokens = 1 << 21;
 
+/**
+ * Whether llama.cpp lets special tokens swallow the white space after them, as Phi-3's do: files do not say, so it goes by the
+ * model's name (`general.name`). Three never do.
+ */
+export function isPhi3Name(name: string | undefined): boolean {
+  return /phi-?3/i.test(name ?? "");
+}
+export const phi3Keeps: readonly string[] = ["<unk>", "<s>", "<|endoftext|>"];
+
 /** The tokens of a GGUF file by id, and what each is. */
 export interface GgufVocabulary {
   readonly tokens: readonly string[];
@@ -33,6 +42,7 @@ export function readVocabulary(metadata: GgufMetadata): GgufVocabulary {
     throw metadata.error("tokenizer.ggml.token_type", `names ${types.length} of ${tokens.length} tokens`);
   }
   const typeOf = (id: number) => types?.[id] ?? tokenTypes.normal;
+  const swallows = isPhi3Name(metadata.find("text", "general.name"));
   const added: AddedToken[] = [];
   for (const [id, content] of tokens.entries()) {
     const type = typeOf(id);
@@ -43,7 +53,7 @@ export function readVocabulary(metadata: GgufMetadata): GgufVocabulary {
         content,
         special: isSpecial,
         lstrip: false,
-        rstrip: false,
+        rstrip: swallows && !phi3Keeps.includes(content),
         normalized: false,
         single_word: false,
       });

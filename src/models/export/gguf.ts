@@ -8,7 +8,12 @@ import type { ModelConfig } from "../../formats/config/model-config.ts";
 import type { GgufArchitecture } from "../../formats/gguf/architectures.ts";
 import { ggufModel } from "../../formats/gguf/export/metadata.ts";
 import { planGgufTensors } from "../../formats/gguf/export/tensors.ts";
-import { endTokenMetadata, templateMetadata, tokenizerMetadata } from "../../formats/gguf/export/tokenizer.ts";
+import {
+  endTokenMetadata,
+  modelName,
+  templateMetadata,
+  tokenizerMetadata,
+} from "../../formats/gguf/export/tokenizer.ts";
 import { GgufParts } from "../../formats/gguf/parts.ts";
 import { quantizeGgml } from "../../formats/gguf/quantize.ts";
 import { interleaveRows } from "../../formats/gguf/rewrite.ts";
@@ -19,6 +24,7 @@ import type { ModelFiles } from "../../formats/model-files/model-files.ts";
 import { checkDestination } from "../../formats/replace-directory.ts";
 import { refuseForeignWeights } from "../../formats/stored/foreign.ts";
 import { type StoredWeight, storedBytes } from "../../formats/stored/stored-weights.ts";
+import type { TokenizerFiles } from "../../formats/tokenizer/files.ts";
 import { Tokenizer } from "../../formats/tokenizer/tokenizer.ts";
 import type { WeightSource } from "../../formats/weight-source.ts";
 import { type ExportOptions, exportedWeights } from "./checkpoint.ts";
@@ -58,10 +64,11 @@ export async function exportGguf(
   using source = files.openWeights();
   refuseForeignWeights(source, files.path, config.quantization);
   const { architecture, metadata, rotaryTensors } = ggufModel(config);
-  metadata.set("general.name", { type: "string", value: basename(files.path) });
+  const tokenizer = files.readTokenizer();
+  metadata.set("general.name", { type: "string", value: modelName(basename(files.path), tokenizer) });
   metadata.set("general.file_type", { type: "uint32", value: fileTypes[options.format] });
   metadata.set("general.quantization_version", { type: "uint32", value: 2 });
-  for (const [key, value] of embeddedTokenizer(files, config)) metadata.set(key, value);
+  for (const [key, value] of embeddedTokenizer(files, tokenizer, config)) metadata.set(key, value);
   const type = ggmlType(options.format);
   const plan = { architecture, type, pure: options.pure ?? false, path: files.path };
   const tensors = planGgufTensors(decoderWeights(source, config), plan);
@@ -89,12 +96,15 @@ export async function exportGguf(
 }
 
 /** That of a GGUF file as it is, so that nothing is lost that only other programs read. */
-function embeddedTokenizer(files: ModelFiles, config: ModelConfig): Iterable<[string, GgufValue]> {
+function embeddedTokenizer(
+  files: ModelFiles,
+  tokenizer: TokenizerFiles,
+  config: ModelConfig,
+): Iterable<[string, GgufValue]> {
   if (files.form === "gguf") {
     using parts = GgufParts.open(files.path);
     return [...parts.metadata.entries].filter(([key]) => key.startsWith("tokenizer."));
   }
-  const tokenizer = files.readTokenizer();
   const { eosTokenIds } = files.readGenerationConfig();
   return [
     ...tokenizerMetadata(tokenizer, config.vocabSize),

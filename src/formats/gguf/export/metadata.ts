@@ -5,6 +5,7 @@ import type { RopeConfig } from "../../config/rope.ts";
 import { type GgufArchitecture, ggufArchitectureOf } from "../architectures.ts";
 import { llama3Divisors } from "../rope.ts";
 import type { GgufValue } from "../values.ts";
+import { checkLlamaCppLimits } from "./limits.ts";
 
 /** What stands for a config in a GGUF file: metadata, and scalings of the rotation that are tensors. */
 export interface GgufModel {
@@ -23,6 +24,7 @@ type Fields = Readonly<Record<string, number | string | boolean | undefined>>;
 export function ggufModel(config: ModelConfig): GgufModel {
   const { file } = config.source;
   const [key, architecture] = ggufArchitectureOf(config.modelType, file);
+  checkLlamaCppLimits(config, architecture);
   const { factors, ...rope } = ropeFields(config);
   const fields: Fields = {
     vocab_size: config.vocabSize,
@@ -49,7 +51,7 @@ export function ggufModel(config: ModelConfig): GgufModel {
 }
 
 /** Numbers that are no counts, whether they are whole or not. */
-const fractions = /rope\.(freq_base|scaling\.(factor|attn_factor|yarn_))|epsilon$|softcapping$|attention\.scale$/;
+const fractions = /rope\.(freq_base|scaling\.(factor|attn_factor|yarn_))|epsilon$|softcapping$/;
 
 function ggufValue(name: string, value: number | string | boolean): GgufValue {
   if (typeof value === "string") return { type: "string", value };
@@ -58,18 +60,15 @@ function ggufValue(name: string, value: number | string | boolean): GgufValue {
 }
 
 function attentionFields(config: ModelConfig, architecture: GgufArchitecture): Fields {
-  const isGemma = architecture.normsPlusOne === true;
   const slides = config.slidingWindow !== undefined;
   if (slides && architecture.modelType.startsWith("qwen")) {
     throw new UnsupportedError(
       `${config.source.file}: its layers have a sliding window, which GGUF files of this type cannot say`,
     );
   }
-  const plainScale = 1 / Math.sqrt(config.headDim);
   return {
     "attention.layer_norm_rms_epsilon": config.rmsNormEps,
     "attention.sliding_window": config.slidingWindow,
-    "attention.scale": isGemma && config.attentionScale !== plainScale ? config.attentionScale : undefined,
     attn_logit_softcapping: config.attentionSoftcap,
     final_logit_softcapping: config.logitSoftcap,
   };
@@ -91,6 +90,11 @@ function expertFields(config: ModelConfig, { experts, modelType }: GgufArchitect
     modelType === "mixtral" ? readMixtralExperts(source) : readQwenExperts(source, layer);
   const layers = Array.from({ length: numHiddenLayers }, (_, layer) => read(layer));
   const [first] = layers;
+  if (first?.normalize === false) {
+    throw new UnsupportedError(
+      `${source.file}: norm_topk_prob is false, and GGUF files of such models mean true; llama.cpp would not run it as it is`,
+    );
+  }
   if (!first || layers.includes(undefined)) {
     throw new UnsupportedError(`${source.file}: some layers have no experts, which GGUF files cannot say`);
   }
@@ -110,7 +114,7 @@ interface RopeFields {
 }
 
 function ropeFields(config: ModelConfig): RopeFields {
-  const { rope, slidingRope, source } = config;
+  const { rope, slidingRope, modelType, source } = config;
   const { fields = {}, factors = {} } = scalingFields(config);
   if (slidingRope !== rope && slidingRope.type !== "default") {
     throw new UnsupportedError(`${source.file}: the rotation of its sliding layers is scaled, which GGUF cannot say`);
@@ -118,7 +122,8 @@ function ropeFields(config: ModelConfig): RopeFields {
   return {
     fields: {
       "rope.freq_base": rope.theta,
-      "rope.freq_base_swa": slidingRope === rope ? undefined : slidingRope.theta,
+      // Gemma 3's readers take 10000 where there is none.
+      "rope.freq_base_swa": modelType === "gemma3_text" ? slidingRope.theta : undefined,
       ...fields,
     },
     factors,
@@ -138,6 +143,7 @@ function scalingFields({ rope, rotaryDim, source }: ModelConfig): Partial<RopeFi
     case "longrope":
       return {
         fields: {
+          "rope.scaling.type": "longrope",
           "rope.scaling.original_context_length": rope.originalMaxPositions,
           "rope.scaling.attn_factor": rope.attentionFactor ?? longRopeFactor(rope),
         },

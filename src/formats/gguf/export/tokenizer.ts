@@ -5,7 +5,7 @@ import { readAddedTokens, type TokenizerFiles } from "../../tokenizer/files.ts";
 import { Tokenizer } from "../../tokenizer/tokenizer.ts";
 import { preTokenizerName } from "../pre-tokenizers.ts";
 import { flag, type GgufValue, text, texts, uint32 } from "../values.ts";
-import { tokenTypes } from "../vocabulary.ts";
+import { isPhi3Name, phi3Keeps, tokenTypes } from "../vocabulary.ts";
 
 /**
  * The metadata of a HuggingFace tokenizer: byte-level BPE with its merges, SentencePiece BPE with a score for each token. Throws
@@ -22,7 +22,7 @@ export function tokenizerMetadata(files: TokenizerFiles, vocabSize: number): Map
     throw new UnsupportedError(`${files.file}: only tokenizers of type BPE can be written as GGUF`);
   }
   const tokenizer = new Tokenizer(files);
-  const tokens = listTokens(tokenizer, vocabSize);
+  const tokens = listTokens(tokenizer, vocabSize, files);
   const isSentencePiece = model.byte_fallback === true;
   const merges = model.merges.map((merge) => (typeof merge === "string" ? merge : (merge as string[]).join(" ")));
   const metadata = new Map<string, GgufValue>([
@@ -43,12 +43,24 @@ export function tokenizerMetadata(files: TokenizerFiles, vocabSize: number): Map
   const { bosTokenId, eosTokenId, padTokenId, unkTokenId } = tokenizer;
   const roles = { bos: bosTokenId, eos: eosTokenId, padding: padTokenId, unknown: unkTokenId };
   for (const [role, at] of Object.entries(roles)) {
-    if (at !== undefined) metadata.set(`tokenizer.ggml.${role}_token_id`, uint32(at));
+    if (at !== undefined && at < vocabSize) metadata.set(`tokenizer.ggml.${role}_token_id`, uint32(at));
   }
   const around = tokenizer.encode("a");
   metadata.set("tokenizer.ggml.add_bos_token", flag(bosTokenId !== undefined && around[0] === bosTokenId));
   metadata.set("tokenizer.ggml.add_eos_token", flag(eosTokenId !== undefined && around.at(-1) === eosTokenId));
   return metadata;
+}
+
+/**
+ * `general.name`: the model's own, changed where llama.cpp would read into it how special tokens are matched. A name with Phi-3's in
+ * it means that they swallow the white space after them, and that the vocabulary has Phi-3's, without which it does not load.
+ */
+export function modelName(name: string, files: TokenizerFiles): string {
+  const added = readAddedTokens(files);
+  const contents = added.map(({ content }) => content);
+  const swallow = added.some(({ rstrip }) => rstrip) && ["</s>", ...phi3Keeps].every((one) => contents.includes(one));
+  if (isPhi3Name(name) === swallow) return name;
+  return swallow ? `${name} (Phi-3)` : name.replace(/phi-?3/gi, "Phi 3");
 }
 
 /**
@@ -69,10 +81,20 @@ export function templateMetadata({ templates }: TemplateSources): Map<string, Gg
   return new Map([...templates].map(([name, source]) => [name === "default" ? key : `${key}.${name}`, text(source)]));
 }
 
-/** As many tokens as the embedding has rows: models are often wider than their tokenizer. */
-function listTokens(tokenizer: Tokenizer, vocabSize: number): string[] {
-  const length = Math.max(vocabSize, tokenizer.vocabSize);
-  return Array.from({ length }, (_, at) => tokenizer.idToToken(at) ?? `[PAD${at}]`);
+/**
+ * One token for each row of the embedding: models are often wider than their tokenizer, and llama.cpp loads nothing else. Added
+ * tokens beyond it, such as that of images in the text models of Gemma 3, have no vector and are left out.
+ */
+function listTokens(tokenizer: Tokenizer, vocabSize: number, files: TokenizerFiles): string[] {
+  const added = new Set(readAddedTokens(files).map(({ id }) => id));
+  for (let at = vocabSize; at < tokenizer.vocabSize; at++) {
+    const token = tokenizer.idToToken(at);
+    if (token === undefined || added.has(at)) continue;
+    throw new UnsupportedError(
+      `${files.file}: its token ${JSON.stringify(token)} has the id ${at}, and the embedding has ${vocabSize} rows; tokenizer and weights do not belong together`,
+    );
+  }
+  return Array.from({ length: vocabSize }, (_, at) => tokenizer.idToToken(at) ?? `[PAD${at}]`);
 }
 
 function typesOf(

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { copyFileSync, cpSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
@@ -22,6 +22,7 @@ import { exportGguf as exportModel } from "../../../../src/models/export/gguf.ts
 import { ropeFrequencies } from "../../../../src/nn/rope-frequencies.ts";
 import { modelMetadata } from "../../../support/gguf-metadata.ts";
 import { writeModelGguf } from "../../../support/gguf-model.ts";
+import { writeSmallTokenizer } from "../../../support/small-tokenizer.ts";
 import { thrownBy } from "../../support.ts";
 
 const fixtures = join(import.meta.dirname, "../../../fixtures");
@@ -44,9 +45,11 @@ async function exportGguf(directory: string, path: string, format: GgufFormat): 
 function withTokenizer(fixture: string, tokenizer: string): string {
   const directory = join(scratch, `${fixture}-${tokenizer}`);
   cpSync(join(fixtures, fixture), directory, { recursive: true });
-  for (const file of readdirSync(join(fixtures, tokenizer))) {
-    copyFileSync(join(fixtures, tokenizer, file), join(directory, file));
-  }
+  const config = JSON.parse(readFileSync(join(directory, "config.json"), "utf8"));
+  writeSmallTokenizer(join(fixtures, tokenizer), directory, config.vocab_size);
+  // Files say only the usual scale of attention's scores.
+  if ("query_pre_attn_scalar" in config) config.query_pre_attn_scalar = config.head_dim;
+  writeFileSync(join(directory, "config.json"), JSON.stringify(config));
   return directory;
 }
 

@@ -68,20 +68,29 @@ const llama3 = {
 };
 const scaled = (scaling: object) => ({ rope_parameters: null, rope_theta: 10_000, rope_scaling: scaling });
 
+/** One base for all layers of Gemma 3, which readers of GGUF do not assume. */
+const localTheta = (theta: number) => ({ rope_parameters: null, rope_theta: theta, rope_local_base_freq: theta });
+const factors = (first: number) => Array.from({ length: 32 }, (_, i) => first + i);
+const longRope = { rope_type: "longrope", short_factor: factors(1), long_factor: factors(4) };
+const longer = { max_position_embeddings: 4096, original_max_position_embeddings: 1024 };
+
 describe("a config as GGUF metadata", () => {
   test.each([
     [llama, {}],
     ["mistral-sliding", {}],
     ["qwen2-bias", {}],
     ["qwen3-qknorm", {}],
-    ["gemma2", {}],
-    ["gemma2", { query_pre_attn_scalar: 144 }],
-    ["gemma3-text", {}],
+    ["gemma2", { query_pre_attn_scalar: 128 }],
+    // As in the 27B model, whose scores go by C / H.
+    ["gemma2", { query_pre_attn_scalar: 32, num_hidden_layers: 46, layer_types: null }],
+    ["gemma3-text", { query_pre_attn_scalar: 64 }],
+    ["gemma3-text", { query_pre_attn_scalar: 64, ...localTheta(500_000) }],
     ["phi3-fused", {}],
     ["mixtral-5x3", {}],
     [llama, scaled({ ...llama3, factor: 8 })],
     [llama, scaled({ ...llama3, factor: 32 })],
     [llama, scaled({ rope_type: "linear", factor: 4 })],
+    [llama, { ...scaled({ ...longRope, attention_factor: 1.2 }), ...longer }],
     [llama, scaled({ rope_type: "yarn", factor: 4, original_max_position_embeddings: 512 })],
     [llama, scaled({ rope_type: "yarn", factor: 40, original_max_position_embeddings: 512, attention_factor: 1.3 })],
   ])("%s %o comes back", (name, changes) => {
@@ -99,6 +108,41 @@ describe("a config as GGUF metadata", () => {
       configOf(llama, { model_type: "gpt_neox" }),
     ];
     for (const config of refused) expect(() => ggufModel(config)).toThrow(UnsupportedError);
+  });
+
+  test.each([
+    [llama, { hidden_act: "gelu_new" }, "the activation is gelu_new, and GGUF files of such models mean silu"],
+    [
+      "gemma3-text",
+      { query_pre_attn_scalar: 96 },
+      "query_pre_attn_scalar is 96, and GGUF files of such a model mean 64",
+    ],
+    ["gemma2", { query_pre_attn_scalar: 128, tie_word_embeddings: false }, "the head is not the embedding"],
+    ["qwen3-qknorm", { attention_bias: true }, "attention's output has a bias"],
+    [llama, { partial_rotary_factor: 0.5, rope_parameters: null }, "32 of the 64 dimensions of a head rotate"],
+    ["qwen3-qknorm", scaled({ ...llama3, factor: 8 }), 'rope_type "llama3", for which'],
+    ["qwen2-bias", { ...scaled(longRope), ...longer }, '"longrope"'],
+    [llama, scaled({ rope_type: "yarn", factor: 4, beta_fast: 20 }), "beta_fast 20 and beta_slow 1"],
+    [
+      "qwen3-moe-12x4",
+      { mlp_only_layers: [], decoder_sparse_step: 1, norm_topk_prob: false },
+      "norm_topk_prob is false",
+    ],
+  ])("%s %o is refused, which llama.cpp would load wrongly or not at all", (name, changes, message) => {
+    expect(() => ggufModel(configOf(name, changes))).toThrow(message);
+  });
+
+  test("biases of the feed-forward are read", () => {
+    const path = join(scratch, "biases.gguf");
+    const rows = ["token_embd.weight", "blk.0.ffn_down.bias"].map((name) => ({
+      name,
+      type: ggmlType("F32"),
+      shape: name.endsWith("bias") ? [4] : [4, 1],
+      data: new Float32Array(4),
+    }));
+    writeGguf(path, ggufModel(configOf(llama)).metadata, rows);
+    using parts = GgufParts.open(path);
+    expect(parseModelConfig(ggufConfig(parts), path).mlpBias).toBe(true);
   });
 });
 
