@@ -57,7 +57,12 @@ function print(result: RunResult): void {
   console.log(
     `${runName(result)}: ${c.passed} passed, ${c.failed} failed, ${c.skipped} skipped, ${result.seconds.toFixed(1)} s`,
   );
-  for (const file of result.files) for (const name of file.failed) console.log(`  FAILED ${file.file}: ${name}`);
+  for (const { file, failed } of result.files) {
+    for (const { name, message } of failed) {
+      console.log(`  FAILED ${file}: ${name}`);
+      for (const line of message.split("\n").slice(0, 20)) console.log(`    ${line}`);
+    }
+  }
   if (result.crash) console.log(`  the run ended without results: ${result.crash}`);
 }
 

@@ -78,12 +78,14 @@ function fileTable(runs: readonly RunResult[]): string[] {
   );
 }
 
-/** One line per test, with the runs that it failed in. */
+/** One line per test and what it said first, with the runs that it failed in. */
 function failedByName(runs: readonly RunResult[]): string[] {
   const where = new Map<string, string[]>();
   for (const run of runs) {
     const note = (name: string): void => void where.set(name, [...(where.get(name) ?? []), runName(run)]);
-    for (const { file, failed } of run.files) for (const name of failed) note(`${file}: ${name}`);
+    for (const { file, failed } of run.files) {
+      for (const { name, message } of failed) note(`${file}: ${name}${message && `: ${message.split("\n")[0]}`}`);
+    }
     if (run.crash) note(`the run ended without results: ${run.crash.replaceAll("\n", " ").slice(0, 400)}`);
   }
   return [...where].map(

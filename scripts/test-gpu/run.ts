@@ -54,7 +54,7 @@ export async function runTests(run: Run, files: readonly string[], root: string)
 /** A file that reports nothing could not be loaded: `bun test` leaves such files out of its report. */
 function withMissing(results: readonly FileResult[], files: readonly string[]): FileResult[] {
   const missing = files.filter((file) => !results.some((r) => r.file === file));
-  const failed = ["(the file itself) gave no results: it could not be loaded, or it has no tests"];
+  const failed = [{ name: "(the file itself)", message: "no results: it could not be loaded, or it has no tests" }];
   return [...results, ...missing.map((file) => ({ file, passed: 0, failed, skipped: [] }))];
 }
 

@@ -147,7 +147,7 @@ test("both test runners' reports are read alike", () => {
         status: "failed",
         assertionResults: [
           { fullName: "copy f32", status: "passed" },
-          { fullName: "copy f16", status: "failed" },
+          { fullName: "copy f16", status: "failed", failureMessages: ["\u001b[31m1 < 2\u001b[39m"] },
           { fullName: "copy bf16", status: "skipped" },
         ],
       },
@@ -159,10 +159,16 @@ test("both test runners' reports are read alike", () => {
     <testcase name="f16" classname="copy" file="test/a.gpu.test.ts"><failure message="1 &lt; 2">x</failure></testcase>
     <testcase name="bf16" classname="copy" file="test/a.gpu.test.ts"><skipped /></testcase>
   </testsuite></testsuites>`;
-  const a = { file: "test/a.gpu.test.ts", passed: 1, failed: ["copy f16"], skipped: ["copy bf16"] };
+  const failed = [{ name: "copy f16", message: "1 < 2" }];
+  const a = { file: "test/a.gpu.test.ts", passed: 1, failed, skipped: ["copy bf16"] };
   expect(readVitest(vitest, "/r/")).toEqual([
     a,
-    { file: "test/b.gpu.test.ts", passed: 0, failed: ["(the file itself) no device"], skipped: [] },
+    {
+      file: "test/b.gpu.test.ts",
+      passed: 0,
+      failed: [{ name: "(the file itself)", message: "no device" }],
+      skipped: [],
+    },
   ]);
   expect(readJunit(junit, "/r/")).toEqual([a]);
 });
