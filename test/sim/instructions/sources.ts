@@ -31,9 +31,14 @@ export class Draw {
     return items[this.below(items.length)]!;
   }
 
-  /** Standard normal. */
+  /**
+   * Nearly standard normal: twelve uniform numbers less their mean, and one that fills the last bits. Sums only, since JavaScript
+   * engines differ in the last bits of logarithms and cosines, and operands have to be the same in all of them.
+   */
   normal(): number {
-    return Math.sqrt(-2 * Math.log(1 - this.unit())) * Math.cos(2 * Math.PI * this.unit());
+    let sum = this.unit() * 2 ** -30 - 6;
+    for (let i = 0; i < 12; i++) sum += this.unit();
+    return sum;
   }
 }
 
@@ -239,7 +244,11 @@ export const sources = {
     register: "f32",
     corners: floats(f32, "f32").corners,
     draw: (next) =>
-      f32Bits(next.below(2) === 0 ? next.normal() * 2 ** (next.below(12) - 4) : 2 ** (next.unit() * 256 - 128)),
+      f32Bits(
+        next.below(2) === 0
+          ? next.normal() * 2 ** (next.below(12) - 4)
+          : (1 + next.unit()) * 2 ** (next.below(256) - 128),
+      ),
   },
   /** Sums of these do not depend on the order: whole numbers. */
   wholeF32: drawn("f32", (next) => f32Bits(next.below(2001) - 1000)),

@@ -136,7 +136,7 @@ const vectorsInShared = sharedVectors.map(([form, length, source, width]) => {
 
 const inLocal = [
   snippet(
-    "mov.u64 %x, frame; and.b32 %t, %i2, 7; mul.wide.u32 %y, %t, 4; add.u64 %x, %x, %y; st.local.v2.f32 [frame], {%i0, %i1}; st.local.v4.u32 [frame+16], {1, 2, 3, 4}; st.local.f32 [frame+8], %i0; st.local.u8 [frame+12], %lane; st.local.u8 [%x], 9; ld.local.f32 %o0, [%x]; ld.local.v2.f32 {%o1, %o2}, [frame]; ld.local.u32 %o3, [%x];",
+    "mov.u64 %x, frame; and.b32 %t, %i2, 7; mul.wide.u32 %y, %t, 4; add.u64 %x, %x, %y; st.local.v2.f32 [frame], {%i0, %i1}; st.local.v4.u32 [frame+16], {1, 2, 3, 4}; st.local.f32 [frame+8], %i0; st.local.f32 [frame+12], %i1; st.local.u8 [frame+12], %lane; st.local.u8 [%x], 9; ld.local.f32 %o0, [%x]; ld.local.v2.f32 {%o1, %o2}, [frame]; ld.local.u32 %o3, [%x];",
     ["f32", "f32", "lane"],
     ["f32", "f32", "f32", "b32"],
     { name: "st.local.v2.f32, ld.local.f32", declarations: local },
