@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
 import type { ExportOptions } from "../models/export/checkpoint.ts";
 import type { ExportSummary } from "../models/export/summary.ts";
 import { interruptible } from "./errors.ts";
@@ -10,11 +10,13 @@ export interface ExportFlags {
   readonly force?: boolean;
   readonly maxShardSize?: number;
   readonly json?: boolean;
+  readonly keep?: readonly string[];
 }
 
 type CommonOptions = ExportOptions & {
   readonly device: string | undefined;
   readonly maxShardBytes: number | undefined;
+  readonly keep: readonly string[] | undefined;
 };
 
 /** Runs `write` with a progress bar, and prints what was written. Ctrl-C ends it. */
@@ -22,13 +24,14 @@ export async function writeModel(
   flags: ExportFlags,
   write: (options: CommonOptions) => Promise<ExportSummary>,
 ): Promise<void> {
-  const { device, force, maxShardSize: maxShardBytes } = flags;
+  const { device, force, keep, maxShardSize: maxShardBytes } = flags;
   const bar = new ProgressBar("writing");
   const summary = await interruptible(async (signal) => {
     try {
       return await write({
         device,
         force,
+        keep,
         maxShardBytes,
         signal,
         onProgress: ({ doneBytes, totalBytes }) => bar.update(doneBytes, totalBytes),
@@ -39,6 +42,12 @@ export async function writeModel(
   });
   process.stdout.write(flags.json ? `${JSON.stringify(summary)}\n` : describeExport(summary));
 }
+
+/** The option of either command, given once for each name. */
+export const keepOption = new Option(
+  "--keep <module>",
+  "nf4: leaves a module in 16 bits, by a name or parts of one; may be repeated: experts, mlp.down_proj, layers.*.self_attn",
+).argParser((module, others: readonly string[] = []) => [...others, module]);
 
 const units: Readonly<Record<string, number>> = { "": 1, B: 1, KB: 1e3, MB: 1e6, GB: 1e9 };
 

@@ -61,6 +61,16 @@ describe("llcuda quantize", () => {
     expect(readdirSync(folder).filter((name) => name.startsWith("."))).toEqual([]);
   });
 
+  test("leaves modules in 16 bits", async () => {
+    const out = join(folder, "kept");
+    const args = ["quantize", "demo", out, "--to", "nf4", "--keep", "layers.1", "--keep", "q_proj", "--json"];
+    const { stdout } = await llcuda(args, sim);
+    expect(JSON.parse(stdout).types).toMatchObject([
+      { type: "float16", weights: 20 },
+      { type: "nf4", weights: 18 },
+    ]);
+  });
+
   test("writes a GGUF file, whole or not at all", async () => {
     const out = join(folder, "demo.gguf");
     const { code, stdout } = await llcuda(["quantize", "demo", out, "--to", "Q8_0"]); // no device is needed
@@ -78,6 +88,15 @@ describe("llcuda quantize", () => {
     await expectRefusal(["demo", join(folder, "x"), "--to", "q8_0"], ["ends in .gguf"]);
     await expectRefusal(["demo", join(folder, "x"), "--to", "nf4", "--max-shard-size", "much"], ["5GB"]);
     await expectRefusal(["demo", join(folder, "x")], ["--to"]);
+    await expectRefusal(
+      ["demo", join(folder, "x"), "--to", "bf16", "--keep", "layers.1"],
+      ["bfloat16 quantizes nothing"],
+    );
+    await expectRefusal(["demo", join(folder, "x.gguf"), "--to", "f16", "--keep", "layers.1"], ["is a GGUF file"]);
+    await expectRefusal(
+      ["demo", join(folder, "x"), "--to", "nf4", "--keep", "q_proj", "--keep", "layers.4"],
+      ['"layers.4"'],
+    );
   });
 
   test("a source that is missing, damaged, or of a kind that is not read", async () => {

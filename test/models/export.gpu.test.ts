@@ -170,6 +170,48 @@ describeGpu("export of what is quantized", (device) => {
     expect(device.memory.statistics().liveBuffers).toBe(before);
   });
 
+  test.skipIf(!holdsBfloat16)("modules that are kept are the source's, and the others as without them", async () => {
+    const name = "mixtral-5x3";
+    const to = (directory: string, keep: readonly string[]) =>
+      quantizeModel(pathOf(name), join(scratch, directory), { to: "nf4", device: device.name, keep });
+    await to("experts-all", []);
+    await to("experts-kept", ["experts", "layers.1.self_attn.o_proj"]);
+    const bytesOf = (directory: string) => {
+      using source = openCheckpoint(directory);
+      return new Map([...source.tensors.keys()].map((tensor) => [tensor, Buffer.from(source.read(tensor))]));
+    };
+    const [plain, all, kept] = [pathOf(name), join(scratch, "experts-all"), join(scratch, "experts-kept")].map(bytesOf);
+    const isKept = (tensor: string) => /\.experts\.|layers\.1\.self_attn\.o_proj/.test(tensor);
+    for (const [tensor, bytes] of kept!) expect(bytes).toEqual((isKept(tensor) ? plain : all)!.get(tensor));
+    expect(kept!.has("model.layers.0.self_attn.o_proj.weight.absmax")).toBe(true);
+    const { quantization_config: quantization } = readModelConfig(join(scratch, "experts-kept")).raw as {
+      quantization_config: { llm_int8_skip_modules: string[] };
+    };
+    expect(quantization.llm_int8_skip_modules.sort()).toEqual([
+      "lm_head",
+      "model.layers.0.block_sparse_moe.experts",
+      "model.layers.0.block_sparse_moe.gate",
+      "model.layers.1.block_sparse_moe.experts",
+      "model.layers.1.block_sparse_moe.gate",
+      "model.layers.1.self_attn.o_proj",
+    ]);
+    // Loaded and saved again it is the same file; of a source in NF4, what is kept is what its codes dequantize to.
+    using model = await LanguageModel.fromPretrained(join(scratch, "experts-kept"), { device });
+    await model.savePretrained(join(scratch, "experts-again"));
+    expect(sha256(join(scratch, "experts-again/model.safetensors"))).toBe(
+      sha256(join(scratch, "experts-kept/model.safetensors")),
+    );
+    using quantized = await LanguageModel.fromPretrained(join(scratch, "experts-all"), { device });
+    await quantized.savePretrained(join(scratch, "experts-back"), { keep: ["experts"] });
+    await quantized.savePretrained(join(scratch, "experts-16"), { format: "bfloat16" });
+    const [back, dequantized] = [join(scratch, "experts-back"), join(scratch, "experts-16")].map(bytesOf);
+    const expert = "model.layers.1.block_sparse_moe.experts.3.w2.weight";
+    expect(back!.get(expert)).toEqual(dequantized!.get(expert));
+    await expect(model.savePretrained(join(scratch, "x"), { format: "float16", keep: ["experts"] })).rejects.toThrow(
+      /float16 quantizes nothing/,
+    );
+  });
+
   test("a head that is no longer the embedding is saved as its own", async () => {
     using model = await LanguageModel.fromPretrained(demo, { device });
     const { head } = model.network as Decoder;

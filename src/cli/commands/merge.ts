@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { type ExportFlags, size, writeModel } from "../export.ts";
+import { type ExportFlags, keepOption, size, writeModel } from "../export.ts";
 import { addSoftwareDevices, examples } from "../options.ts";
 
 interface Flags extends ExportFlags {
@@ -14,6 +14,7 @@ export function mergeCommand(): Command {
     .argument("<destination>", "directory to make")
     .option("--to <type>", "fp16, bf16, f32, nf4, nf4-dq (default: what the base computes in)")
     .option("--max-shard-size <size>", "the most that one safetensors file holds: 500MB, 2GB (default: 5GB)", size)
+    .addOption(keepOption)
     .option("--force", "replace a model that is there already")
     .option("-d, --device <name>", "where to compute (default: LLCUDA_DEVICE, else the first GPU, else sim)")
     .option("--json", "print what was written as JSON")

@@ -1,5 +1,5 @@
 import { Command } from "commander";
-import { type ExportFlags, size, writeModel } from "../export.ts";
+import { type ExportFlags, keepOption, size, writeModel } from "../export.ts";
 import { addSoftwareDevices, examples } from "../options.ts";
 
 interface Flags extends ExportFlags {
@@ -15,6 +15,7 @@ export function quantizeCommand(): Command {
     .requiredOption("--to <type>", "fp16, bf16, f32, nf4, nf4-dq; into a .gguf also q8_0, q4_0, q4_1, q5_0, q5_1")
     .option("--max-shard-size <size>", "the most that one safetensors file holds: 500MB, 2GB (default: 5GB)", size)
     .option("--pure", "GGUF: every matrix in the type, the head too (default: the head in q8_0 at least)")
+    .addOption(keepOption)
     .option("--force", "replace a model that is there already")
     .option("-d, --device <name>", "where to compute (default: LLCUDA_DEVICE, else the first GPU, else sim)")
     .option("--json", "print what was written as JSON")
@@ -22,6 +23,7 @@ export function quantizeCommand(): Command {
       "after",
       examples(
         "quantize ./Llama-3.2-1B ./Llama-3.2-1B-nf4 --to nf4-dq",
+        "quantize ./Mixtral-8x7B ./Mixtral-nf4 --to nf4 --keep experts",
         "quantize ./Llama-3.2-1B ./llama-1b.Q8_0.gguf --to q8_0",
         "quantize ./model.Q4_K_M.gguf ./model-fp16 --to fp16",
       ),

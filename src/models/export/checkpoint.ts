@@ -1,6 +1,6 @@
 import { join } from "node:path";
 import { bfloat16, type DType } from "../../base/dtype.ts";
-import { UnsupportedError } from "../../base/errors.ts";
+import { ArgumentError, UnsupportedError } from "../../base/errors.ts";
 import { elementCount } from "../../base/shape.ts";
 import type { Device } from "../../driver/device.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
@@ -22,7 +22,7 @@ import type { LoadedParameters } from "../loaded-parameters.ts";
 import { type CheckpointFormat, checkpointStorage, type Storage } from "./formats.ts";
 import { exportBlockSize, quantizeToHost } from "./four-bit.ts";
 import { ModelValues, type WeightChange } from "./model-values.ts";
-import { isProjection, skippedModules } from "./modules.ts";
+import { isProjection, keptProjections, skippedModules } from "./modules.ts";
 import { StoredValues } from "./stored-values.ts";
 import { type ExportSummary, summarize } from "./summary.ts";
 
@@ -36,6 +36,11 @@ export interface ExportOptions {
 
 export interface CheckpointExportOptions extends ExportOptions {
   readonly format: CheckpointFormat;
+  /**
+   * Projections that stay in 16 bits beside NF4, by names of modules or parts of them: `experts`, `mlp.down_proj`, `layers.*.self_attn`
+   * (keptProjections). What a 4-bit source has quantized of them is dequantized.
+   */
+  readonly keep?: readonly string[] | undefined;
   /** Bytes of tensors in one file; default 5 GB. */
   readonly maxShardBytes?: number | undefined;
   /** The network of the model, whose values count before those of the files. */
@@ -59,7 +64,7 @@ interface Item {
  * Writes a model as a folder in HuggingFace's layout that transformers loads (NF4: with bitsandbytes). One tensor at a time is in
  * host memory. The folder is complete under its name or not there; what is there already stays unless `force` is given.
  * NF4: projections of the decoder's layers are quantized; embeddings, head, norms, biases and routers stay in the model's dtype, and
- * so does what a 4-bit source left in it. A weight that is NF4 of the same kind already is copied as it is.
+ * so does what a 4-bit source left in it, and what `keep` names. A weight that is NF4 of the same kind already is copied as it is.
  * `device` is asked for only where something is quantized, before or after.
  * Throws FileError, FormatError, UnsupportedError, ArgumentError.
  */
@@ -76,7 +81,8 @@ export async function exportCheckpoint(
   const weights = exportedWeights(source, config);
   const dtype = storage.kind === "float" ? storage.dtype : baseDType(config, weights);
   const values = new ModelValues(new StoredValues(source, device), options.loaded, options.change);
-  const planner = { source, values, storage, dtype, keepsPlain: weights.some(({ kind }) => kind === "bnb4") };
+  const kept = keptProjections(weights, checkedKeep(options));
+  const planner = { source, values, storage, dtype, kept, keepsPlain: weights.some(({ kind }) => kind === "bnb4") };
   let summary: ExportSummary | undefined;
   await replaceDirectory(directory, { force: options.force, source: sourcePaths(files) }, async (folder) => {
     const items: Item[] = [];
@@ -104,6 +110,13 @@ export async function exportCheckpoint(
     summary = summarize(directory, items.map(sizeOf));
   });
   return summary!;
+}
+
+function checkedKeep({ keep = [], format }: CheckpointExportOptions): readonly string[] {
+  if (keep.length === 0 || checkpointStorage(format).kind === "nf4") return keep;
+  throw new ArgumentError(
+    `keep: ${format} quantizes nothing, so there is nothing to keep; it goes with nf4 and nf4-dq`,
+  );
 }
 
 async function writeItems(items: readonly Item[], sink: CheckpointSink, options: ExportOptions): Promise<void> {
@@ -136,6 +149,8 @@ interface Planner {
   readonly values: ModelValues;
   readonly storage: Storage;
   readonly dtype: DType;
+  /** Projections that are not quantized by the user's choice. */
+  readonly kept: ReadonlySet<string>;
   /** Whether projections that are stored plain stay so, because others beside them are quantized. */
   readonly keepsPlain: boolean;
 }
@@ -146,7 +161,8 @@ async function planItem(weight: StoredWeight, planner: Planner): Promise<Item> {
     throw new UnsupportedError(`${weight.name}: tensors of type ${weight.info.dtype} cannot be exported`);
   }
   if (weight.kind === "plain" && !weight.dtype.isFloat) return copied(weight, [weight.info], planner);
-  if (storage.kind === "nf4" && isProjection(weight) && !(planner.keepsPlain && weight.kind === "plain")) {
+  const staysPlain = planner.kept.has(weight.name) || (planner.keepsPlain && weight.kind === "plain");
+  if (storage.kind === "nf4" && isProjection(weight) && !staysPlain) {
     const isSame = weight.kind === "bnb4" && weight.type === "nf4" && (weight.nested !== undefined) === storage.nested;
     if (isSame && !values.isLoaded(weight.name)) {
       const names = [weight.name, ...companionNames(weight.name, "nf4")];

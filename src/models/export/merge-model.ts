@@ -15,6 +15,7 @@ export interface MergeModelOptions extends ExportOptions {
   readonly to?: string | undefined;
   readonly device?: Device | string | undefined;
   readonly maxShardBytes?: number | undefined;
+  readonly keep?: readonly string[] | undefined;
 }
 
 /**

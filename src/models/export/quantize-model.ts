@@ -14,6 +14,7 @@ export interface QuantizeModelOptions extends ExportOptions {
   readonly device?: string | undefined;
   readonly maxShardBytes?: number | undefined;
   readonly pure?: boolean | undefined;
+  readonly keep?: readonly string[] | undefined;
 }
 
 /**
@@ -27,7 +28,7 @@ export async function quantizeModel(
   destination: string,
   options: QuantizeModelOptions,
 ): Promise<ExportSummary> {
-  const { to, device, maxShardBytes, pure, ...common } = options;
+  const { to, device, maxShardBytes, pure, keep, ...common } = options;
   const isGguf = destination.toLowerCase().endsWith(".gguf");
   const [checkpoint, gguf] = [checkpointFormatOf(to), ggufFormatOf(to)];
   if (!checkpoint && !gguf) throw new ArgumentError(`type "${to}" is not known; use ${formatNames.join(", ")}`);
@@ -48,6 +49,9 @@ export async function quantizeModel(
   const overwrite = { force: options.force, source: sourcePaths(files) };
   checkDestination(destination, isGguf ? "file" : "directory", overwrite);
   const on = () => openDevice(device);
+  if (isGguf && keep && keep.length > 0) {
+    throw new ArgumentError(`keep: it goes with nf4 and nf4-dq, and ${destination} is a GGUF file`);
+  }
   if (isGguf) return exportGguf(files, destination, on, { ...common, format: gguf!, pure });
-  return exportCheckpoint(files, destination, on, { ...common, format: checkpoint!, maxShardBytes });
+  return exportCheckpoint(files, destination, on, { ...common, format: checkpoint!, maxShardBytes, keep });
 }
