@@ -30,6 +30,19 @@ describeGpu("adapters of requests", (device) => {
     two: new TemporaryAdapter({ pairs: [...layer(0, 40, 3), pair("lm_head", 8, 128, 320, 60)] }),
     /** Of a larger rank than the others, and where they are not. */
     large: new TemporaryAdapter({ pairs: [pair("model.layers.1.mlp.up_proj", 40, 128, 256, 70)] }),
+    /** With a bias where "one" has none. */
+    biased: new TemporaryAdapter({
+      pairs: layer(0, 100, 5).slice(0, 2),
+      config: { lora_bias: true },
+      tensors: Object.fromEntries(
+        layer(0, 100, 5)
+          .slice(0, 2)
+          .map(({ module, outputs }, i) => [
+            `${module}.lora_B.bias`,
+            { shape: [outputs], data: Float32Array.from(normals(outputs, 110 + i), (v) => 0.3 * v) },
+          ]),
+      ),
+    }),
     whole: new TemporaryAdapter({
       pairs: layer(1, 80, 8),
       tensors: {
@@ -73,6 +86,13 @@ describeGpu("adapters of requests", (device) => {
     // One prompt, four different answers; and without an adapter the one from before any was loaded.
     expect(new Set(together.map((tokens) => tokens.join())).size).toBe(4);
     expect(together[0]).toEqual(before);
+    // Graphs of passes without a bias do not hold any more.
+    await model.loadAdapter("biased", adapters.biased.directory);
+    const mixed = await answers(["biased", ...choices].map((choice) => request(1, choice)));
+    expect(mixed.slice(1)).toEqual(together);
+    expect(mixed[0]).toEqual(await alone(1, "biased"));
+    expect(together.map(String)).not.toContain(String(mixed[0]));
+    model.unloadAdapter("biased");
   });
 
   // 192 rows: enough for the library of many rows, where there is one.

@@ -3,9 +3,11 @@ import { FileError, UnsupportedError } from "../../base/errors.ts";
 import {
   count,
   type FieldSource,
+  type FieldType,
   fieldError,
   flag,
   nested,
+  nonNegativeInteger,
   nonNegativeNumber,
   readField,
   requireField,
@@ -28,6 +30,10 @@ export interface AdapterConfig {
   /** Modules that were trained whole. */
   readonly modulesToSave: readonly string[];
   readonly useDora: boolean;
+  /** Whether B has a bias of its own (`lora_bias`). */
+  readonly loraBias: boolean;
+  /** Tokens whose rows of a module, embedding or head, were trained, in the order of the rows (`trainable_token_indices`). */
+  tokensOf(module: string): readonly number[] | undefined;
   /** The rank of a module, by `rank_pattern`, else `r`. */
   rankOf(module: string): number;
   /** What B·A is multiplied by: alpha / r, or alpha / √r for rank-stabilised LoRA. */
@@ -58,6 +64,8 @@ export function parseAdapterConfig(json: JsonObject, file: string): AdapterConfi
     targetModules: readTargetModules(source),
     modulesToSave: readField(source, "modules_to_save", texts, []),
     useDora: readField(source, "use_dora", flag, false),
+    loraBias: readField(source, "lora_bias", flag, false),
+    tokensOf: readTokens(source),
     rankOf,
     scaleOf: (module) => {
       const r = rankOf(module);
@@ -72,9 +80,7 @@ const otherKinds = [
   "arrow_config",
   "kasa_config",
   "layer_replication",
-  "lora_bias",
   "monteclora_config",
-  "trainable_token_indices",
   "use_bdlora",
   "use_qalora",
 ] as const;
@@ -116,6 +122,24 @@ function refuseOthers(source: FieldSource): void {
 function readTargetModules(source: FieldSource): readonly string[] | string {
   const value = source.json.target_modules;
   return typeof value === "string" ? value : readField(source, "target_modules", texts, []);
+}
+
+const tokenList: FieldType<readonly number[]> = {
+  expected: "a list of token ids",
+  accepts: (value): value is readonly number[] =>
+    Array.isArray(value) && value.every((id) => nonNegativeInteger.accepts(id)),
+};
+
+/** A list is for the embedding, whatever its name; an object has one for each module. */
+function readTokens(source: FieldSource): (module: string) => readonly number[] | undefined {
+  const name = "trainable_token_indices";
+  if (Array.isArray(source.json[name])) {
+    const all = requireField(source, name, tokenList);
+    return () => all;
+  }
+  const byModule = nested(source, name);
+  const lists = Object.keys(byModule?.json ?? {}).map((key) => [key, requireField(byModule!, key, tokenList)] as const);
+  return (module) => lists.find(([key]) => module === key || module.endsWith(`.${key}`))?.[1];
 }
 
 /** A map from modules, by name or expression, to numbers; the first that matches counts, as in PEFT. */

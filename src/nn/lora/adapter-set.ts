@@ -47,7 +47,7 @@ const rankStep = 16;
 
 /**
  * The adapters of one network. Loading one writes to tables in device memory, so that graphs which are captured, and even run,
- * stay as they are, unless the adapter works on a projection that none worked on before or has a larger rank than any before.
+ * stay as they are, unless the adapter works on a projection (or has a bias there) that none did before, or has a larger rank than any.
  */
 export class AdapterSet implements Disposable {
   readonly #network: Module & { readonly device: Device; readonly dtype: DType };
@@ -158,7 +158,12 @@ export class AdapterSet implements Disposable {
     }
     const { replacesWeights, sizeBytes } = tensors;
     const adapter = { name, path, id: this.#nextId++, slot, replacesWeights, sizeBytes };
-    for (const [projection, entries] of tensors.entries) this.#attach(projection).set(slot, entries);
+    for (const [projection, entries] of tensors.entries) {
+      const adapters = this.#attach(projection);
+      const had = adapters.hasBiases;
+      adapters.set(slot, entries, tensors.biases.get(projection));
+      if (adapters.hasBiases !== had) this.#version++;
+    }
     for (const projection of tensors.projections.keys()) this.#attach(projection);
     if (tensors.maxRank > this.#state.maxRank) {
       this.#state.maxRank = Math.ceil(tensors.maxRank / rankStep) * rankStep;

@@ -1,4 +1,5 @@
 import { type DType, float32 } from "../../base/dtype.ts";
+import { UnsupportedError } from "../../base/errors.ts";
 import type { Device } from "../../driver/device.ts";
 import type { LoraAdapter, LoraModule } from "../../formats/peft/adapter.ts";
 import type { TensorInfo } from "../../formats/weight-source.ts";
@@ -12,15 +13,21 @@ import type { Projection } from "../projection.ts";
 import { QuantizedLinear } from "../quantized-linear.ts";
 import { type UploadOptions, uploadWeights } from "../upload.ts";
 import { changesNothing, hasEffect } from "./effect.ts";
-import type { FittedAdapter, FittedModule, FittedWeight } from "./fit.ts";
-import { addLowRank } from "./low-rank.ts";
+import type { FittedAdapter, FittedModule, FittedTokens, FittedWeight } from "./fit.ts";
+import { addLowRank, addScaled } from "./low-rank.ts";
 import { MergeOnlyError } from "./merge-only-error.ts";
 import type { Place } from "./places.ts";
+import type { BiasEntry } from "./projection-biases.ts";
+import { placeRows } from "./token-rows.ts";
+
+type ProjectionPlace = Extract<Place, { kind: "projection" }>;
 
 /** An adapter in device memory: A and B of its modules, and whole weights where it has them. */
 export class AdapterTensors implements Disposable {
   /** For each projection, an entry for each part that is adapted. */
   readonly entries = new Map<Projection, (LoraEntry | undefined)[]>();
+  /** The same for biases of B, where there are any. */
+  readonly biases = new Map<Projection, (BiasEntry | undefined)[]>();
   /** Projections and tables that take the place of the base's. */
   readonly projections = new Map<Projection, Linear>();
   readonly tables = new Map<Embedding, Tensor>();
@@ -32,7 +39,7 @@ export class AdapterTensors implements Disposable {
 
   /**
    * Uploads an adapter that was found to fit. A and B are kept in `dtype`, as the base is; so is an embedding with a
-   * low-rank change, as a table of its own. Throws FormatError for an adapter that changes nothing, UnsupportedError for
+   * low-rank change or rows of its own, as a table of its own. Throws FormatError for an adapter that changes nothing, UnsupportedError for
    * one that can only be merged.
    */
   static async load(
@@ -47,10 +54,12 @@ export class AdapterTensors implements Disposable {
     try {
       const uploads: Upload[] = [];
       for (const weight of fitted.replaced) tensors.#replace(weight, uploads);
+      const rows = fitted.tokens.map((tokens) => tensors.#replaceRows(tokens, uploads));
       const unfinished = fitted.modules
         .map((module) => tensors.#place(module, uploads))
         .filter((finish) => finish !== undefined);
       await uploadWeights(adapter.source, uploads, place.device, options);
+      for (const place of rows) place();
       if (!isEffective && !tensors.#differs()) throw changesNothing(adapter);
       for (const finish of unfinished) finish();
       return tensors;
@@ -85,15 +94,22 @@ export class AdapterTensors implements Disposable {
     const { scale } = module;
     if (place.kind === "projection" && !this.projections.has(place.projection)) {
       this.#adapt(module, place, this.#upload(module.a, uploads), this.#upload(module.b, uploads));
+      if (module.bias) this.#addBias(place, scale, module.bias, uploads);
       return undefined;
     }
     const a = this.#upload(module.a, uploads, float32);
     const b = this.#upload(module.b, uploads, float32);
     if (place.kind === "projection") {
       const { projection } = place;
+      const bias = module.bias && this.#upload(module.bias, uploads, float32);
       return () => {
-        const own = this.projections.get(projection)!;
+        const own = this.#unshared(projection);
+        if (bias) this.#biasOf(own, scale, bias);
         if (!isSame(projection instanceof Linear ? projection.weight : undefined, own.weight)) {
+          addLowRank(own.weight, { left: b, right: a, scale });
+          return;
+        }
+        if (bias) {
           addLowRank(own.weight, { left: b, right: a, scale });
           return;
         }
@@ -114,7 +130,20 @@ export class AdapterTensors implements Disposable {
     };
   }
 
-  #adapt({ rank, scale }: LoraModule, place: Place & { kind: "projection" }, a: Tensor, b: Tensor): void {
+  #addBias(
+    { projection, part, begin, rows: width }: ProjectionPlace,
+    scale: number,
+    info: TensorInfo,
+    uploads: Upload[],
+  ) {
+    const biases = this.biases.get(projection) ?? projection.stacks.map(() => undefined);
+    const exact = this.#upload(info, uploads, float32);
+    const own = this.#dtype === float32 ? exact : this.#upload(info, uploads);
+    biases[part] = { own, exact, scale, begin, width };
+    this.biases.set(projection, biases);
+  }
+
+  #adapt({ rank, scale }: LoraModule, place: ProjectionPlace, a: Tensor, b: Tensor): void {
     const { projection, part, begin, rows: width } = place;
     const entries = this.entries.get(projection) ?? projection.stacks.map(() => undefined);
     entries[part] = { a: a.ptr, b: b.ptr, rank, scale, begin, width };
@@ -130,8 +159,50 @@ export class AdapterTensors implements Disposable {
   #replace({ info, place }: FittedWeight, uploads: Upload[]): void {
     const weight = this.#upload(info, uploads);
     if (place.kind === "embedding") this.tables.set(place.embedding, weight);
-    if (place.kind === "projection")
-      this.projections.set(place.projection, new Linear(weight, biasOf(place.projection), { fixed: true }));
+    if (place.kind === "projection") this.#replaceWith(place.projection, weight);
+  }
+
+  /** Gives the places of some rows a copy of the base's matrix, one that they share where they shared that; returns what puts the rows in. */
+  #replaceRows({ rows: { rows, tokens }, places }: FittedTokens, uploads: Upload[]): () => void {
+    const values = this.#upload(rows, uploads);
+    const tables = new Set<Tensor>();
+    let shared: Tensor | undefined;
+    const copy = (base: Tensor | QuantizedWeight) => {
+      shared ??= this.#own(copyOf(base, this.#dtype));
+      return shared;
+    };
+    for (const place of places) {
+      if (place.kind === "embedding") {
+        const { embedding } = place;
+        if (!this.tables.has(embedding)) this.tables.set(embedding, copy(embedding.weight));
+        tables.add(this.tables.get(embedding)!);
+      } else {
+        const { projection } = place;
+        if (!this.projections.has(projection)) this.#replaceWith(projection, copy(weightOf(projection)));
+        tables.add(this.projections.get(projection)!.weight);
+      }
+    }
+    return () => {
+      for (const table of tables) placeRows(table, values, tokens);
+    };
+  }
+
+  #replaceWith(projection: Projection, weight: Tensor): void {
+    this.projections.set(projection, new Linear(weight, biasOf(projection), { fixed: true }));
+  }
+
+  /** Gives a projection of the adapter a bias of its own: the base's, if there is one, and scale · bias. */
+  #biasOf(own: Linear, scale: number, bias: Tensor): void {
+    const { device, dtype } = own.weight;
+    own.bias = this.#own(own.bias ? own.bias.clone() : Tensor.zeros(bias.shape, { dtype, device }));
+    addScaled(own.bias, bias, scale);
+  }
+
+  /** A projection of the adapter, with a weight that no table is. */
+  #unshared(projection: Projection): Linear {
+    const own = this.projections.get(projection)!;
+    if ([...this.tables.values()].includes(own.weight)) own.weight = this.#own(own.weight.clone());
+    return own;
   }
 
   /** Whether a replaced weight is another than the base's. */
@@ -163,6 +234,11 @@ function isSame(base: Tensor | undefined, own: Tensor): boolean {
 
 function copyOf(weight: Tensor | QuantizedWeight, dtype: DType): Tensor {
   return weight instanceof Tensor ? weight.clone() : weight.dequantize(dtype);
+}
+
+function weightOf(projection: Projection): Tensor | QuantizedWeight {
+  if (projection instanceof Linear || projection instanceof QuantizedLinear) return projection.weight;
+  throw new UnsupportedError(`${projection.stacks[0]?.name}: it is no single matrix, so it has no rows of tokens`);
 }
 
 function biasOf(projection: Projection): Tensor | undefined {

@@ -4,11 +4,12 @@ import type { TensorInfo, WeightSource } from "../../formats/weight-source.ts";
 
 /**
  * Whether any low-rank product of an adapter is not zero. B starts as zeros, so an adapter that was saved before it was
- * trained has none; DoRA's magnitudes count as a change. Reads no more than it takes to find one.
+ * trained has none; a bias of B and DoRA's magnitudes count as a change. Reads no more than it takes to find one.
  */
 export function hasEffect(adapter: LoraAdapter): boolean {
-  const works = ({ scale, a, b, magnitude }: LoraModule) =>
-    magnitude !== undefined || (scale !== 0 && isNonZero(adapter.source, b) && isNonZero(adapter.source, a));
+  const isSet = (info: TensorInfo) => isNonZero(adapter.source, info);
+  const works = ({ scale, a, b, bias, magnitude }: LoraModule) =>
+    magnitude !== undefined || (scale !== 0 && ((isSet(b) && isSet(a)) || (bias !== undefined && isSet(bias))));
   return [...adapter.modules.values()].some(works);
 }
 

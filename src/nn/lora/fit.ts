@@ -1,9 +1,14 @@
 import { FormatError, UnsupportedError } from "../../base/errors.ts";
 import { formatShape } from "../../base/shape.ts";
-import type { LoraAdapter, LoraModule } from "../../formats/peft/adapter.ts";
+import type { LoraAdapter, LoraModule, TokenRows } from "../../formats/peft/adapter.ts";
 import type { TensorInfo } from "../../formats/weight-source.ts";
+import type { QuantizedWeight } from "../../tensor/quantized-weight.ts";
+import type { Tensor } from "../../tensor/tensor.ts";
+import { Linear } from "../linear.ts";
 import type { MixtureOfExperts } from "../moe.ts";
+import { QuantizedLinear } from "../quantized-linear.ts";
 import { type Place, plainName } from "./places.ts";
+import { checkRows } from "./token-rows.ts";
 
 /** Where a low-rank change fits: not at norms, whose weights are vectors. */
 export type MatrixPlace = Exclude<Place, { kind: "norm" }>;
@@ -21,9 +26,19 @@ export interface FittedWeight {
   readonly place: Exclude<Place, { kind: "experts" }>;
 }
 
+/** Rows of single tokens, and every place that has them: a head that shares the embedding's weight too. */
+export interface FittedTokens {
+  readonly rows: TokenRows;
+  readonly places: readonly TablePlace[];
+}
+
+/** Where the rows of a matrix are those of tokens. */
+export type TablePlace = Extract<Place, { kind: "embedding" | "projection" }>;
+
 export interface FittedAdapter {
   readonly modules: readonly FittedModule[];
   readonly replaced: readonly FittedWeight[];
+  readonly tokens: readonly FittedTokens[];
 }
 
 /**
@@ -58,7 +73,42 @@ export function fitAdapter(adapter: LoraAdapter, places: ReadonlyMap<string, Pla
     if (formatShape(info.shape) !== formatShape(expected)) throw mismatch(info, expected);
     return { info, field, place };
   });
-  return { modules, replaced };
+  const tokens = adapter.tokens.map((rows): FittedTokens => {
+    const place = findPlace(adapter, rows.name, places);
+    if ((place.kind !== "embedding" && place.kind !== "projection") || isPart(place)) {
+      throw new FormatError(
+        rows.rows.file,
+        `${rows.rows.file}: ${rows.name} has rows of tokens, but in the base model it is neither embedding nor head`,
+      );
+    }
+    checkRows(adapter, rows, shapeAt(place));
+    return { rows, places: [place, ...tiedHeads(place, places, adapter)] };
+  });
+  return { modules, replaced, tokens };
+}
+
+function isPart(place: TablePlace): boolean {
+  return place.kind === "projection" && place.projection.stacks.length > 1;
+}
+
+/**
+ * The head that shares the embedding's matrix, which PEFT trains along with it. Not where the adapter has rows for the head itself, and
+ * none the other way round: these are the head's alone.
+ */
+function tiedHeads(place: TablePlace, places: ReadonlyMap<string, Place>, { tokens }: LoraAdapter): TablePlace[] {
+  if (place.kind !== "embedding") return [];
+  const own = new Set(tokens.map(({ name }) => places.get(plainName(name))));
+  return [...places.values()].filter(
+    (other): other is TablePlace =>
+      other.kind === "projection" && matrixAt(other) === place.embedding.weight && !own.has(other),
+  );
+}
+
+function matrixAt(place: Place): Tensor | QuantizedWeight | undefined {
+  if (place.kind === "embedding") return place.embedding.weight;
+  if (place.kind !== "projection") return undefined;
+  const { projection } = place;
+  return projection instanceof Linear || projection instanceof QuantizedLinear ? projection.weight : undefined;
 }
 
 function findPlace(adapter: LoraAdapter, name: string, places: ReadonlyMap<string, Place>): Place {

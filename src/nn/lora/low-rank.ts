@@ -3,6 +3,7 @@ import { ptrAdd } from "../../driver/api.ts";
 import { cast } from "../../kernels/copy/copy.ts";
 import { matmul } from "../../kernels/matmul/matmul.ts";
 import { Tensor } from "../../tensor/tensor.ts";
+import { tidy } from "../../tensor/tidy.ts";
 
 /** Rows that are held in float32 at a time. */
 const chunkRows = 4096;
@@ -51,4 +52,9 @@ export function addLowRank(
     finish?.(sums, first);
     cast(device.stream, { out: at, outDType: dtype, x: sums.ptr, dtype: float32, count: count * k });
   }
+}
+
+/** target [N] of any float dtype += scale · vector [N] float32, added in float32 and rounded once. */
+export function addScaled(target: Tensor, vector: Tensor, scale: number): void {
+  tidy(() => target.copy_(target.to(float32).add(vector.mul(scale))));
 }

@@ -12,8 +12,9 @@ import type { MixtureOfExperts } from "../moe.ts";
 import { type UploadOptions, uploadWeights } from "../upload.ts";
 import { changesNothing, hasEffect } from "./effect.ts";
 import { expertsWeight, type FittedAdapter, type FittedWeight, fitAdapter, type MatrixPlace } from "./fit.ts";
-import { addLowRank } from "./low-rank.ts";
+import { addLowRank, addScaled } from "./low-rank.ts";
 import { findPlaces, type Place } from "./places.ts";
+import { placeRows } from "./token-rows.ts";
 
 /**
  * Adds a PEFT LoRA adapter to the weights of a network, for good: W + scale · B·A in float32, rounded once to the weight's dtype;
@@ -28,8 +29,11 @@ export async function mergeAdapter(
 ): Promise<void> {
   using adapter = LoraAdapter.open(directory);
   const fitted = fitAdapter(adapter, findPlaces(network));
-  if (!hasEffect(adapter) && fitted.replaced.length === 0) throw changesNothing(adapter);
-  for (const { place } of [...fitted.modules, ...fitted.replaced]) refuseQuantized(place); // before anything has changed
+  if (!hasEffect(adapter) && fitted.replaced.length + fitted.tokens.length === 0) throw changesNothing(adapter);
+  // Before anything has changed.
+  for (const { place } of [...fitted.modules, ...fitted.replaced]) refuseQuantized(place);
+  for (const place of fitted.tokens.flatMap(({ places }) => places)) refuseQuantized(place);
+  for (const { module, place } of fitted.modules) if (module.bias) biasAt(adapter.directory, module, place);
   untie(network, fitted);
   const { device } = network;
   const uploads: Upload[] = [];
@@ -45,13 +49,23 @@ export async function mergeAdapter(
       const a = upload(module.a);
       const b = upload(module.b);
       const magnitude = module.magnitude && upload(module.magnitude);
-      return () => mergeModule(module, place, { a, b, magnitude });
+      const bias = module.bias && upload(module.bias);
+      return () => {
+        mergeModule(module, place, { a, b, magnitude });
+        if (bias) addScaled(biasAt(adapter.directory, module, place), bias, module.scale);
+      };
+    });
+    const rows = fitted.tokens.map(({ rows: { rows, tokens }, places }) => {
+      const values = upload(rows);
+      return () => {
+        for (const table of new Set(places.map(weightOf))) placeRows(table, values, tokens);
+      };
     });
     for (const { info, field, place } of fitted.replaced) {
       uploads.push({ info, from: info.elementType!, ...replacedTarget(info, field, place) });
     }
     await uploadWeights(adapter.source, uploads, device, options);
-    for (const merge of work) tidy(merge);
+    for (const merge of [...rows, ...work]) tidy(merge);
   } finally {
     for (const tensor of factors) tensor.dispose();
   }
@@ -112,6 +126,22 @@ function replacedTarget(
   throw new UnsupportedError(`${info.file}: it has a bias "${info.name}", but the base model's layer has none`);
 }
 
+/** The rows [N] of a layer's bias that are a module's. Throws UnsupportedError where the layer has none: no file would have a place for it. */
+function biasAt(directory: string, { name }: LoraModule, place: MatrixPlace): Tensor {
+  const layer = place.kind === "projection" ? place.projection : undefined;
+  if (place.kind === "projection" && layer instanceof Linear && layer.bias) {
+    return layer.bias.narrow(0, place.begin, place.rows);
+  }
+  throw noBias(directory, name);
+}
+
+/** For an adapter with a bias of B at a layer without one. */
+export function noBias(directory: string, module: string): UnsupportedError {
+  return new UnsupportedError(
+    `${directory}: the adapter has a bias at ${module} (lora_bias), where the base model has none to add it to; apply it beside the weights (without merge)`,
+  );
+}
+
 /** The matrix (of a norm, the vector) that a place is in. Throws UnsupportedError when it is quantized. */
 function weightOf(place: Exclude<Place, { kind: "experts" }>): Tensor {
   switch (place.kind) {
@@ -149,9 +179,10 @@ function refuseQuantized(place: Place): void {
 }
 
 /** Gives an embedding and a head that share a weight one each, where an adapter changes only one or both apart. */
-function untie(network: Module, { modules, replaced }: FittedAdapter): void {
+function untie(network: Module, { modules, replaced, tokens }: FittedAdapter): void {
   const changed = new Set<Module>();
-  for (const { place } of [...modules, ...replaced]) {
+  const apart = tokens.flatMap(({ places }) => (places.length === 1 ? [{ place: places[0]! }] : []));
+  for (const { place } of [...modules, ...replaced, ...apart]) {
     if (place.kind === "embedding") changed.add(place.embedding);
     if (place.kind === "projection") changed.add(place.projection);
   }

@@ -3,7 +3,6 @@ import type { Device } from "../../driver/device.ts";
 import {
   type LoraEntry,
   type LoraRows,
-  loraEntry,
   loraEntryWords,
   loraExpand,
   loraGate,
@@ -12,6 +11,7 @@ import {
 import { Tensor } from "../../tensor/tensor.ts";
 import type { Linear } from "../linear.ts";
 import type { GateActivation } from "../projection.ts";
+import { type BiasEntry, ProjectionBiases, writeEntries } from "./projection-biases.ts";
 
 /** Adapters that may be loaded at once: rows of every table. A table is small, so there is room for more than anyone needs. */
 export const adapterSlots = 64;
@@ -25,7 +25,7 @@ export interface PassState {
 }
 
 /**
- * What adapters do to one projection: y += scale · (x · Aᵀ) · Bᵀ, for each row with its own adapter's A and B. A table in
+ * What adapters do to one projection: y += scale · (x · Aᵀ) · Bᵀ (and scale · bias), for each row with its own adapter's A and B. A table in
  * device memory says where those lie, for every adapter and for every module that the projection stacks.
  */
 export class ProjectionAdapters {
@@ -35,6 +35,8 @@ export class ProjectionAdapters {
   readonly #state: PassState;
   /** Entries of adapterSlots × parts, as words. */
   readonly #table: Tensor;
+  /** From the first adapter with a bias on. */
+  #biases: ProjectionBiases | undefined;
 
   constructor(device: Device, parts: number, state: PassState) {
     this.#parts = parts;
@@ -47,13 +49,25 @@ export class ProjectionAdapters {
     return this.#state.slots !== undefined;
   }
 
-  /** Makes `entries`, one for each part, those of a slot, in stream order. Without them the slot does nothing here. */
-  set(slot: number, entries: readonly (LoraEntry | undefined)[] = []): void {
-    const words = new BigInt64Array(this.#parts * loraEntryWords);
-    for (let part = 0; part < this.#parts; part++) words.set(loraEntry(entries[part]), part * loraEntryWords);
-    using source = Tensor.from(words, { dtype: "int64", device: this.#table.device, shape: [1, words.length] });
-    using row = this.#table.narrow(0, slot, 1);
-    row.copy_(source);
+  /** Whether an adapter had a bias here; from then on a pass has a launch more. */
+  get hasBiases(): boolean {
+    return this.#biases !== undefined;
+  }
+
+  /** Makes `entries` and `biases`, one for each part, those of a slot, in stream order. Without them the slot does nothing here. */
+  set(
+    slot: number,
+    entries: readonly (LoraEntry | undefined)[] = [],
+    biases: readonly (BiasEntry | undefined)[] = [],
+  ): void {
+    const { device } = this.#table;
+    writeEntries(
+      this.#table,
+      slot,
+      Array.from({ length: this.#parts }, (_, part) => entries[part]),
+    );
+    if (biases.length > 0) this.#biases ??= new ProjectionBiases(device, adapterSlots, this.#parts);
+    this.#biases?.set(slot, biases);
   }
 
   /** Adds to y [..., N] what the adapters make of x [..., K]; y is contiguous. */
@@ -62,6 +76,7 @@ export class ProjectionAdapters {
     const rows = this.#rows(x);
     using h = this.#shrink(x, rows);
     loraExpand(x.device.stream, { ...rows, y: y.ptr, h: h.ptr, cols });
+    this.#biases?.add(y, rows);
   }
 
   /** activation(gate) · up, [..., F], of `halves` [..., 2F] float32, to which the adapters' part is added before. */
@@ -69,6 +84,7 @@ export class ProjectionAdapters {
     const cols = halves.shape.at(-1)! / 2;
     const out = Tensor.empty([...x.shape.slice(0, -1), cols], { dtype: x.dtype, device: x.device });
     const rows = this.#rows(x);
+    this.#biases?.add(halves, rows);
     using h = this.#shrink(x, rows);
     loraGate(x.device.stream, { ...rows, out: out.ptr, z: halves.ptr, h: h.ptr, cols, activation });
     return out;
@@ -96,5 +112,6 @@ export class ProjectionAdapters {
 
   dispose(): void {
     this.#table.dispose();
+    this.#biases?.dispose();
   }
 }

@@ -25,6 +25,7 @@ const f32 = (name: string, shape: readonly number[]): TensorToWrite => ({
   shape,
   data: new Float32Array(shape.reduce((a, b) => a * b, 1)),
 });
+const tokenRows = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta";
 /** A [r, 6] and B [5, r] of a module. */
 const pair = (module: string, rank = 4) => [
   f32(`${module}.lora_A.weight`, [rank, 6]),
@@ -83,6 +84,27 @@ describe("an adapter", () => {
     ]);
   });
 
+  test("B may have a bias", () => {
+    using lora = LoraAdapter.open(adapter({ ...base, lora_bias: true }, [...pair(q), f32(`${q}.lora_B.bias`, [5])]));
+    expect(lora.modules.values().next().value?.bias?.shape).toEqual([5]);
+  });
+
+  test("tokens have rows, for the embedding or by module; a resized embedding comes along whole", () => {
+    const whole = tokenRows.replace("trainable_tokens_delta", "base_layer.weight");
+    using list = LoraAdapter.open(
+      adapter({ ...base, trainable_token_indices: [7, 3] }, [f32(tokenRows, [2, 6]), f32(whole, [9, 6])]),
+    );
+    expect(list.tokens).toMatchObject([{ name: "model.embed_tokens", tokens: [7, 3], rows: { shape: [2, 6] } }]);
+    expect([...list.replaced.keys()]).toEqual(["model.embed_tokens.weight"]);
+    const byModule = { ...base, trainable_token_indices: { embed_tokens: [7, 3], lm_head: [1] } };
+    const head = "base_model.model.lm_head.token_adapter.trainable_tokens_delta";
+    using both = LoraAdapter.open(adapter(byModule, [f32(tokenRows, [2, 6]), f32(head, [1, 6])]));
+    expect(both.tokens.map(({ name, tokens }) => [name, tokens])).toEqual([
+      ["lm_head", [1]],
+      ["model.embed_tokens", [7, 3]],
+    ]);
+  });
+
   test("DoRA has the norm of every row", () => {
     for (const name of ["lora_magnitude_vector", "lora_magnitude_vector.weight"]) {
       using lora = LoraAdapter.open(adapter({ ...base, use_dora: true }, [...pair(q), f32(`${q}.${name}`, [5])]));
@@ -102,6 +124,26 @@ describe("an adapter", () => {
       { ...base, use_dora: true },
       [...pair(q), f32(`${q}.lora_magnitude_vector`, [4])],
       /each of 5/,
+    ],
+    ["no bias", { ...base, lora_bias: true }, pair(q), /q_proj has no bias, which lora_bias calls for/],
+    ["a bias", base, [...pair(q), f32(`${q}.lora_B.bias`, [5])], /but lora_bias is false/],
+    [
+      "a short bias",
+      { ...base, lora_bias: true },
+      [...pair(q), f32(`${q}.lora_B.bias`, [4])],
+      /bias of lora_B \[4\]; .* 5/,
+    ],
+    [
+      "rows of no tokens",
+      base,
+      [f32(tokenRows, [2, 6])],
+      /\[2, 6\], but trainable_token_indices .* names no tokens for/,
+    ],
+    [
+      "a row too many",
+      { ...base, trainable_token_indices: [3] },
+      [f32(tokenRows, [2, 6])],
+      /names 1 tokens for model.embed/,
     ],
     ["a weight twice", base, [f32("lm_head.weight", [2]), f32("base_model.model.lm_head.weight", [2])], /are the same/],
     ["nothing", base, [], /there is nothing in it/],
@@ -136,9 +178,10 @@ describe("what makes LoRA something else is refused by name", () => {
     [{ peft_type: "IA3" }, /"IA3"/],
     [{ peft_type: undefined }, /peft_type is missing/],
     [{ target_parameters: ["experts.down_proj", "q_proj.weight"] }, /target_parameters names \["q_proj.weight"\]/],
-    [{ trainable_token_indices: [1, 2] }, /trainable_token_indices is \[1,2\]/],
+    [{ trainable_token_indices: [1, -2] }, /trainable_token_indices is \[1,-2\]; expected a list of token ids/],
+    [{ trainable_token_indices: { lm_head: 3 } }, /trainable_token_indices.lm_head is 3; expected a list of token ids/],
     [{ layer_replication: [[0, 4]] }, /layer_replication/],
-    [{ lora_bias: true }, /lora_bias is true/],
+    [{ lora_bias: "yes" }, /lora_bias is "yes"/],
     [{ use_qalora: true }, /use_qalora/],
     [{ init_lora_weights: "pissa_niter_16" }, /"pissa_niter_16": training began by changing the base model/],
     [{ r: 0 }, /r is 0; expected a positive integer/],
