@@ -42,7 +42,7 @@ export const bench = defineBench({
   options: {
     model: { help: "a model that speaks its chat template", default: "demo" },
     weights: {
-      help: "comma-separated: stored, load-nf4, load-fp4, q4_k_m (of demo), what `llcuda quantize --to` takes, or all",
+      help: "comma-separated: stored, load-nf4, load-fp4, what `llcuda quantize --to` takes, or all",
       default: "stored",
     },
     dtypes: { help: "comma-separated", default: "float32,float16,bfloat16" },

@@ -1,11 +1,12 @@
 import { join } from "node:path";
-import { ArgumentError } from "../../src/base/errors.ts";
 import { checkpointFormatOf } from "../../src/models/export/formats.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
-import { buildKTypeFixture } from "../../test/support/k-type-fixture.ts";
 
 /** What `all` stands for, in the order of a table. */
-const allTypes = ["stored", "nf4", "nf4-dq", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0", "q4_k_m"];
+const allTypes = [
+  ...["stored", "nf4", "nf4-dq", "q8_0", "q5_1", "q5_0", "q4_1", "q4_0"],
+  ...["q6_k", "q5_k_m", "q4_k_m", "q4_k_s", "q3_k_m", "q2_k"],
+];
 
 /** The types of a comma-separated list. */
 export function weightTypes(list: string): readonly string[] {
@@ -19,8 +20,8 @@ export interface WeightsSource {
 }
 
 /**
- * `model` with its weights in a type: `stored` is the model itself, `q4_k_m` (of `demo` only) gguf-py's file, since K types are not written here; `load-nf4` and `load-fp4` are
- * quantized while loading, from what the model computes in; other types `llcuda quantize` writes, to `scratch`.
+ * `model` with its weights in a type: `stored` is the model itself; `load-nf4` and `load-fp4` are quantized while loading, from what the
+ * model computes in; other types `llcuda quantize` writes, to `scratch`.
  */
 export async function withWeights(
   model: string,
@@ -30,12 +31,6 @@ export async function withWeights(
 ): Promise<WeightsSource> {
   if (type === "stored") return { path: model };
   if (type.startsWith("load-")) return { path: model, quantization: type.slice("load-".length) };
-  if (type === "q4_k_m") {
-    if (model !== "demo") {
-      throw new ArgumentError("--weights: q4_k_m is there for demo only; give such a file as --model");
-    }
-    return { path: await buildKTypeFixture() };
-  }
   const path = join(scratch, checkpointFormatOf(type) ? type : `${type}.gguf`);
   await quantizeModel(model, path, { to: type, device });
   return { path };

@@ -14,7 +14,7 @@ export async function drawFigures(): Promise<Readonly<Record<string, string>>> {
     return {
       "nf4-levels.svg": nf4Levels(matrices.values()),
       "nf4-codes.svg": nf4Codes(matrices.values()),
-      "type-errors.svg": typeErrors(await typeLosses(device, matrices)),
+      "type-errors.svg": typeErrors(typeLosses(device, matrices)),
     };
   } finally {
     device.dispose();

@@ -1,13 +1,12 @@
 import { float16, float32, uint8 } from "../../src/base/dtype.ts";
-import { ggmlType } from "../../src/base/ggml.ts";
+import { ggmlBytes, ggmlType } from "../../src/base/ggml.ts";
 import type { Device } from "../../src/driver/device.ts";
 import { quantizeGgml } from "../../src/formats/gguf/quantize.ts";
-import { storedTypeName } from "../../src/formats/stored/stored-weights.ts";
+import { type KFormat, kFormats, quantizeGgmlK } from "../../src/kernels/ggml/quantize.ts";
 import { HostTensor } from "../../src/tensor/host-tensor.ts";
 import { QuantizedWeight, type QuantizeOptions } from "../../src/tensor/quantized-weight.ts";
 import { Tensor } from "../../src/tensor/tensor.ts";
-import { buildKTypeFixture } from "../../test/support/k-type-fixture.ts";
-import { type Matrix, projections } from "./demo-weights.ts";
+import type { Matrix } from "./demo-weights.ts";
 
 /** What a type loses, over all matrices that it was tried on. */
 export interface TypeLoss {
@@ -27,7 +26,7 @@ export interface TypeLosses {
 }
 
 /** What each type loses of the demonstration model's projections. */
-export async function typeLosses(device: Device, originals: ReadonlyMap<string, Matrix>): Promise<TypeLosses> {
+export function typeLosses(device: Device, originals: ReadonlyMap<string, Matrix>): TypeLosses {
   const all = [...originals.values()];
   const fourBit = (type: string, bits: number, options: QuantizeOptions) =>
     lossOf(type, bits, all, (matrix) => quantizeFourBit(matrix, device, options));
@@ -43,7 +42,10 @@ export async function typeLosses(device: Device, originals: ReadonlyMap<string, 
       ...["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0"].map((name) =>
         lossOf(name, bitsOf(name), all, (matrix) => quantizeBlocks(matrix, device, name)),
       ),
-      ...(await lossesOfKTypes(device, originals)),
+      ...kFormats.map((format) => {
+        const { name } = ggmlType(format);
+        return lossOf(name, bitsOf(name), all, (matrix) => quantizeSuperblocks(matrix, device, format));
+      }),
     ],
   };
 }
@@ -51,18 +53,6 @@ export async function typeLosses(device: Device, originals: ReadonlyMap<string, 
 function bitsOf(ggml: string): number {
   const { blockElements, blockBytes } = ggmlType(ggml);
   return (8 * blockBytes) / blockElements;
-}
-
-/** Of the K types, which are read and not written here: in gguf-py's file, over the matrices that have each. */
-async function lossesOfKTypes(device: Device, originals: ReadonlyMap<string, Matrix>): Promise<TypeLoss[]> {
-  const losses = new Map<string, Loss>();
-  for (const [name, { stored, values }] of await projections(await buildKTypeFixture(), device)) {
-    const type = storedTypeName(stored);
-    const loss = losses.get(type) ?? new Loss();
-    losses.set(type, loss);
-    loss.add(originals.get(name)!.values, values);
-  }
-  return Array.from(losses, ([type, loss]) => ({ type, bits: bitsOf(type), error: loss.relativeL2 }));
 }
 
 function lossOf(
@@ -90,6 +80,14 @@ function quantizeFourBit({ shape, values }: Matrix, device: Device, options: Qua
 function quantizeBlocks({ shape, values }: Matrix, device: Device, name: string): QuantizedWeight {
   const type = ggmlType(name);
   return QuantizedWeight.ggml(shape, type, Tensor.from(quantizeGgml(type, values), { dtype: uint8, device }));
+}
+
+function quantizeSuperblocks({ shape, values }: Matrix, device: Device, format: KFormat): QuantizedWeight {
+  const type = ggmlType(format);
+  using x = Tensor.from(values, { device });
+  const blocks = Tensor.empty([ggmlBytes(type, values.length)], { dtype: uint8, device });
+  quantizeGgmlK(device.stream, { out: blocks.ptr, x: x.ptr, count: values.length, type: format });
+  return QuantizedWeight.ggml(shape, type, blocks);
 }
 
 class Loss {

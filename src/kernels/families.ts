@@ -8,6 +8,7 @@ export * as embedding from "./embedding/embedding.ts";
 export * as arange from "./fill/arange.ts";
 export * as fill from "./fill/fill.ts";
 export * as ggml from "./ggml/ggml.ts";
+export * as ggmlQuantize from "./ggml/quantize.ts";
 export * as kvCache from "./kv-cache/kv-cache.ts";
 export * as lora from "./lora/lora.ts";
 export * as matmulHopper from "./matmul/hopper.ts";

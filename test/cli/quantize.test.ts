@@ -82,8 +82,15 @@ describe("llcuda quantize", () => {
     await expectRefusal([out, out, "--to", "q4_0", "--force"], ["model that is being read"]);
   });
 
+  test("writes a mixture of K types, also by llama.cpp's short name", async () => {
+    const out = join(folder, "mixture.gguf");
+    const { code, stdout } = await llcuda(["quantize", "demo", out, "--to", "Q4_K"], sim);
+    expect({ code, stdout }).toMatchObject({ code: 0, stdout: expect.stringMatching(/Q4_K +24 .*\n +Q6_K +5 /) });
+    await expectRefusal(["demo", join(folder, "x"), "--to", "q4_k_m"], ["ends in .gguf"]);
+  });
+
   test("a type that is unknown, or that this kind of file cannot hold", async () => {
-    await expectRefusal(["demo", join(folder, "x"), "--to", "q3_k"], ['"q3_k"', "nf4", "q8_0"]);
+    await expectRefusal(["demo", join(folder, "x"), "--to", "iq3_s"], ['"iq3_s"', "nf4", "q8_0", "q4_k_m"]);
     await expectRefusal(["demo", join(folder, "x.gguf"), "--to", "nf4"], ["cannot hold nf4", "directory"]);
     await expectRefusal(["demo", join(folder, "x"), "--to", "q8_0"], ["ends in .gguf"]);
     await expectRefusal(["demo", join(folder, "x"), "--to", "nf4", "--max-shard-size", "much"], ["5GB"]);

@@ -18,7 +18,7 @@ import { findModel } from "../../src/models/find-model.ts";
 import type { Linear } from "../../src/nn/linear.ts";
 import { describeGpu, gpu } from "../support/gpu.ts";
 import { writeSmallTokenizer } from "../support/small-tokenizer.ts";
-import { fixtures, Variant } from "./variant.ts";
+import { fixtures, type Values, Variant } from "./variant.ts";
 
 const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
 const pathOf = (name: string) => (name === "demo" ? demo : join(fixtures, name));
@@ -69,10 +69,10 @@ describeGpu("savePretrained", (device) => {
 });
 
 /** A golden checkpoint with a tokenizer, which GGUF files hold, and the scale of scores that they mean. */
-function withTokenizer(name: string): Variant {
+function withTokenizer(name: string, rewrite?: (tensors: readonly Values[]) => readonly Values[]): Variant {
   const usualScale = (config: Record<string, unknown>) =>
     "query_pre_attn_scalar" in config ? { ...config, query_pre_attn_scalar: config.head_dim } : config;
-  const variant = new Variant(name, usualScale);
+  const variant = new Variant(name, usualScale, rewrite);
   writeSmallTokenizer(join(fixtures, "tok-llama3"), variant.directory, readModelConfig(variant.directory).vocabSize);
   return variant;
 }
@@ -82,26 +82,71 @@ const noDevice = (): never => {
   throw new Error("no device is needed");
 };
 
+/** Over names and data of all tensors of a GGUF file, sorted by name. */
+function tensorSum(path: string): string {
+  using file = GgufFile.open(path);
+  const hash = createHash("sha256");
+  for (const name of [...file.tensors.keys()].sort()) {
+    const { byteLength, byteOffset } = file.tensors.get(name)!;
+    const bytes = new Uint8Array(byteLength);
+    file.readSync(bytes, byteOffset);
+    hash.update(name).update(bytes);
+  }
+  return hash.digest("hex");
+}
+
 describeGpu("export to GGUF", (device) => {
-  // Sums over the data of all tensors, sorted by name, of what gguf-py wrote for this model.
+  // Sums of what gguf-py wrote for this model.
   test.each([
     ["q8_0", "c53e3dca39147fc6e48a0e3f7debc9bbf09707a0512389400a3adc05878c85b5"],
     ["q4_0", "3e377535b25f423ab0627c7a8a83cc9bbc40fb456d1e0d3233f65a5e27608b1a"],
   ] as const)("the demonstration model in %s has gguf-py's bytes", async (format, sum) => {
     const path = join(scratch, `demo.${format}.gguf`);
     await exportGguf(findModel(demo), path, noDevice, { format, pure: true });
-    using file = GgufFile.open(path);
-    const hash = createHash("sha256");
-    for (const name of [...file.tensors.keys()].sort()) {
-      const { byteLength, byteOffset } = file.tensors.get(name)!;
-      const bytes = new Uint8Array(byteLength);
-      file.readSync(bytes, byteOffset);
-      hash.update(name).update(bytes);
-    }
-    expect(hash.digest("hex")).toBe(sum);
+    expect(tensorSum(path)).toBe(sum);
     using model = await LanguageModel.fromPretrained(path, { device });
     const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
     expect(text).toBe("41 + 17 = 58");
+  });
+
+  // Sums of what llama.cpp v0.5.0 (x64) made of this model's float16 file.
+  test.each([
+    ["q2_k", "41e362a55438ca43d8139987e354a8848ce32faeb6d5e9b0f00b0d6231f1a1e7"],
+    ["q3_k_s", "3d04c0ac71a23d7b88562c7b73682221e38dee127e61d581f05e1964d8a171d4"],
+    ["q3_k_m", "1e230f2ad417b3ed1f7ad24e899376ece4d876d60885d41e5faecda56c657b22"],
+    ["q3_k_l", "9e4bea8adeaa4d1cd9cc06b1c4fafa9868e70310f5fd478ca42ed4bf31ff83e8"],
+    ["q4_k_s", "4822707c2458494aa511765f4ee481ba86b680d7c948d85f09800e3a721addf2"],
+    ["q4_k_m", "7f6ed6037d414226eaaa137eb53f85352f73174d0170449f5e310cc7420b0bf0"],
+    ["q5_k_s", "0be51af6e004da97b4f74ff195419dafd76b3ef25b3651262519db7d626be152"],
+    ["q5_k_m", "f8ac61de0dc3981925d9160430a43feef1759e258c36f78c05e4d591728cb539"],
+    ["q6_k", "0388b4dc548b9dd432689f66d1816650b972ccd923b32a4cb003e6bb661c6f11"],
+    ["q4_k_m --pure", "68ccb255c86f4d676bb3c9fd33c80973249eedd438f0adf9d3bebea8812f5b03"],
+  ])("the demonstration model in %s has llama.cpp's bytes, and answers", async (name, sum) => {
+    const path = join(scratch, `demo.${name}.gguf`);
+    const [to, pure] = [name.split(" ")[0]!, name.endsWith("--pure")];
+    const before = device.memory.statistics().liveBuffers;
+    await quantizeModel(demo, path, { to, pure, device: device.name });
+    expect(device.memory.statistics().liveBuffers).toBe(before);
+    expect(tensorSum(path)).toBe(sum);
+    using model = await LanguageModel.fromPretrained(path, { device });
+    const { text } = await model.generate([{ role: "user", content: "What is 41 + 17?" }], { temperature: 0 });
+    expect(text).toBe("41 + 17 = 58");
+  });
+
+  test("K types of what is quantized already, and of values that no block can hold", async () => {
+    const [eight, four] = [join(scratch, "eight.gguf"), join(scratch, "four.gguf")];
+    await exportGguf(findModel(demo), eight, noDevice, { format: "q8_0" });
+    await quantizeModel(eight, four, { to: "q4_k", device: device.name });
+    // What llama.cpp makes of the same file, when it is allowed to quantize again.
+    expect(tensorSum(four)).toBe("3d6d68307130017a2db4616bd9f7fb148c4c428e4615870b31f505868bdbf670");
+    const name = "model.layers.1.mlp.down_proj.weight";
+    using odd = withTokenizer("llama3-gqa-bf16", (tensors) => {
+      tensors.find((tensor) => tensor.name === name)!.data[300] = Number.POSITIVE_INFINITY;
+      return tensors;
+    });
+    const refused = quantizeModel(odd.directory, join(scratch, "odd.gguf"), { to: "q4_k_m", device: device.name });
+    await expect(refused).rejects.toThrow(`${name}: it holds values that are not finite`);
+    expect(readdirSync(scratch).filter((name) => name.includes("odd.gguf"))).toEqual([]);
   });
 
   test("the head keeps eight bits, unless everything is to have the type", async () => {

@@ -1,6 +1,7 @@
 import { type DType, type DTypeName, dtype } from "../../base/dtype.ts";
 import { ArgumentError } from "../../base/errors.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
+import { type MixtureName, mixtureNames } from "../../formats/gguf/export/mixture.ts";
 
 /** How `savePretrained` stores weights: a float type, or NF4 as bitsandbytes writes it, with double quantization as `nf4-dq`. */
 export type CheckpointFormat = "float32" | "float16" | "bfloat16" | "nf4" | "nf4-dq";
@@ -33,10 +34,11 @@ export function checkpointStorage(format: string): Storage {
   throw new ArgumentError(`format "${format}" is not known; use ${checkpointFormats.join(", ")}`);
 }
 
-/** How matrices are stored in a GGUF file: the float types, and ggml's older block types. */
-export type GgufFormat = "f32" | "f16" | "bf16" | "q8_0" | "q4_0" | "q4_1" | "q5_0" | "q5_1";
+/** How matrices are stored in a GGUF file: the float types, ggml's older block types, and llama.cpp's mixtures of K types. */
+export type GgufFormat = (typeof plainGgufFormats)[number] | MixtureName;
 
-const ggufFormats: readonly GgufFormat[] = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"];
+const plainGgufFormats = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] as const;
+const ggufFormats: readonly GgufFormat[] = [...plainGgufFormats, ...mixtureNames];
 
 /** Names on the command line that are float types, with what each is in either kind of file. */
 const floatNames: Readonly<Record<string, { checkpoint: CheckpointFormat; gguf: GgufFormat }>> = {
@@ -50,6 +52,10 @@ const spellings: Readonly<Record<string, string>> = {
   fp16: "f16",
   float16: "f16",
   bfloat16: "bf16",
+  // As llama.cpp's command has it.
+  q3_k: "q3_k_m",
+  q4_k: "q4_k_m",
+  q5_k: "q5_k_m",
 };
 
 /** What the command line takes, in its shortest spellings. */

@@ -7,7 +7,8 @@ import type { Device } from "../../driver/device.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
 import type { GgufArchitecture } from "../../formats/gguf/architectures.ts";
 import { ggufModel } from "../../formats/gguf/export/metadata.ts";
-import { planGgufTensors } from "../../formats/gguf/export/tensors.ts";
+import { isMixture, type MixtureName, mixtureBase, mixtureFileType } from "../../formats/gguf/export/mixture.ts";
+import { type GgufPlanOptions, planGgufTensors } from "../../formats/gguf/export/tensors.ts";
 import {
   endTokenMetadata,
   modelName,
@@ -29,28 +30,30 @@ import { Tokenizer } from "../../formats/tokenizer/tokenizer.ts";
 import type { WeightSource } from "../../formats/weight-source.ts";
 import { type ExportOptions, exportedWeights } from "./checkpoint.ts";
 import type { GgufFormat } from "./formats.ts";
+import { kFormat, quantizeToK } from "./k-blocks.ts";
 import { ModelValues } from "./model-values.ts";
 import { StoredValues } from "./stored-values.ts";
 import { type ExportSummary, summarize } from "./summary.ts";
 
 export interface GgufExportOptions extends ExportOptions {
   readonly format: GgufFormat;
-  /** Every matrix in the type, the head too, which is Q8_0 otherwise where the type is one of blocks. */
+  /** Every matrix in the type, or in that of most of a mixture; the head too, which is Q8_0 otherwise where the type is one of blocks. */
   readonly pure?: boolean | undefined;
 }
 
 /** `general.file_type`, by the type that most matrices have. Source: llama.cpp's enum of file types. */
-const fileTypes: Readonly<Record<GgufFormat, number>> = {
+const fileTypes: Readonly<Record<Exclude<GgufFormat, MixtureName>, number>> = {
   ...{ f32: 0, f16: 1, bf16: 32, q4_0: 2, q4_1: 3, q5_0: 8, q5_1: 9, q8_0: 7 },
 };
 /** Elements that are quantized at a time: some milliseconds, after which others get their turn. */
 const sliceElements = 1 << 20;
 
 /**
- * Writes a model as one GGUF file, as llama.cpp's converter and its quantization to the older types do: matrices in `format`, vectors
- * and routers in float32; a matrix whose rows are no whole number of blocks in float16; the head (the embedding, where that is the
- * head) in Q8_0 at least, where llama.cpp has Q6_K. Tokenizer and chat template are embedded. The file is whole under its name or
- * not there. `device` is asked for only when weights are quantized in the source, since plain ones are converted on the host.
+ * Writes a model as one GGUF file, as llama.cpp's converter and its quantization do: matrices in `format`, or in the K types that such
+ * a mixture has for each; vectors and routers in float32; a matrix whose rows are no whole number of blocks in a type of shorter ones,
+ * or float16. The head (the embedding, where that is the head) is Q6_K in a mixture, and in the older types Q8_0 at least, where
+ * llama.cpp has Q6_K. Tokenizer and chat template are embedded. The file is whole under its name or not there. `device` is asked for
+ * only when weights are quantized in the source or become K types, since everything else is converted on the host.
  * Throws FileError, FormatError, UnsupportedError, ArgumentError.
  */
 export async function exportGguf(
@@ -66,11 +69,10 @@ export async function exportGguf(
   const { architecture, metadata, rotaryTensors } = ggufModel(config);
   const tokenizer = files.readTokenizer();
   metadata.set("general.name", { type: "string", value: modelName(basename(files.path), tokenizer) });
-  metadata.set("general.file_type", { type: "uint32", value: fileTypes[options.format] });
+  metadata.set("general.file_type", { type: "uint32", value: fileTypeOf(options.format) });
   metadata.set("general.quantization_version", { type: "uint32", value: 2 });
   for (const [key, value] of embeddedTokenizer(files, tokenizer, config)) metadata.set(key, value);
-  const type = ggmlType(options.format);
-  const plan = { architecture, type, pure: options.pure ?? false, path: files.path };
+  const plan = { architecture, ...typesOf(options.format, config), pure: options.pure ?? false, path: files.path };
   const tensors = planGgufTensors(decoderWeights(source, config), plan);
   const rotary = [...rotaryTensors].map(([name, data]) => ({ name, type: ggmlType("F32"), shape: [data.length] }));
   using sink = new GgufSink(path, metadata, [...rotary, ...tensors]);
@@ -93,6 +95,16 @@ export async function exportGguf(
       sizeBytes: ggmlBytes(tensor.type, elementCount(tensor.shape)),
     })),
   );
+}
+
+function fileTypeOf(format: GgufFormat): number {
+  return isMixture(format) ? mixtureFileType(format) : fileTypes[format];
+}
+
+function typesOf(format: GgufFormat, config: ModelConfig): Pick<GgufPlanOptions, "type" | "mixture"> {
+  if (!isMixture(format)) return { type: ggmlType(format) };
+  const { numHiddenLayers: layers, numAttentionHeads: heads, numKeyValueHeads: kvHeads } = config;
+  return { type: mixtureBase(format), mixture: { name: format, model: { layers, heads, kvHeads } } };
 }
 
 /** That of a GGUF file as it is, so that nothing is lost that only other programs read. */
@@ -157,6 +169,8 @@ class TensorWriter {
     if (weight.kind === "ggml" && weight.type === type) {
       return give(this.#ordered(weight, await this.#values.stored.bytes(weight.info)));
     }
+    const kType = kFormat(type);
+    if (kType) return give(this.#ordered(weight, await quantizeToK(this.#values, weight, kType, this.#signal)));
     const dtype = plainTypes[type.name];
     const bytes = await this.#values.bytes(weight, dtype ?? float32);
     if (dtype) return give(this.#ordered(weight, this.#normed(weight, bytes)));

@@ -3,6 +3,7 @@ import { type GgmlType, ggmlType } from "../../../base/ggml.ts";
 import type { StoredWeight } from "../../stored/stored-weights.ts";
 import type { GgufArchitecture } from "../architectures.ts";
 import type { GgufTensorHead } from "../write.ts";
+import { type MixtureModel, type MixtureName, mixtureType } from "./mixture.ts";
 import { ggufPlace } from "./names.ts";
 
 /** A tensor of a GGUF file, and the weights of the checkpoint that it is made of: one, or those of all experts in their order. */
@@ -10,11 +11,15 @@ export interface GgufTensorPlan extends GgufTensorHead {
   readonly weights: readonly StoredWeight[];
 }
 
+type MixtureSizes = Omit<MixtureModel, "modelType" | "experts">;
+
 export interface GgufPlanOptions {
   readonly architecture: GgufArchitecture;
-  /** Of matrices; vectors and routers are F32, and rows that are no whole number of blocks F16. */
+  /** Of matrices; vectors and routers are F32. Where rows are no whole number of its blocks: see fitting. */
   readonly type: GgmlType;
-  /** Whether the head too has the type; by default it is Q8_0 where the type is one of blocks. */
+  /** Which matrices have other types, for K types; without one the head is Q8_0 where the type is one of blocks. */
+  readonly mixture?: { readonly name: MixtureName; readonly model: MixtureSizes } | undefined;
+  /** Every matrix in the type, the head too. */
   readonly pure: boolean;
   /** The model, for messages. */
   readonly path: string;
@@ -42,25 +47,26 @@ export function planGgufTensors(
     groups.set(place.name, group);
   }
   const head = groups.has("output.weight") ? "output.weight" : "token_embd.weight";
-  const plans = [...groups].map(([name, members]) => planTensor(name, members, name === head, options));
+  const experts = Math.max(...Array.from(groups, ([name, members]) => (name.includes("_exps.") ? members.length : 0)));
+  const plans = [...groups].map(([name, members]) => {
+    return planTensor(name, members, typeOf(name, name === head, experts, options), options);
+  });
   return plans.sort((a, b) => orderOf(a.name) - orderOf(b.name));
 }
 
 function planTensor(
   name: string,
   members: readonly (StoredWeight | undefined)[],
-  isHead: boolean,
-  options: GgufPlanOptions,
+  wanted: GgmlType,
+  { path }: GgufPlanOptions,
 ): GgufTensorPlan {
   const { shape } = members.find((member) => member !== undefined)!;
   const weights = Array.from(members, (member) => {
     if (member && String(member.shape) === String(shape)) return member;
-    throw new FormatError(
-      options.path,
-      `${options.path}: the experts of ${name} are not complete, or not of one shape`,
-    );
+    throw new FormatError(path, `${path}: the experts of ${name} are not complete, or not of one shape`);
   });
-  const type = typeOf(name, shape, isHead, options);
+  const isMatrix = shape.length >= 2 && !name.includes("ffn_gate_inp");
+  const type = isMatrix ? fitting(wanted, shape.at(-1)!) : ggmlType("F32");
   return { name, type, shape: name.includes("_exps.") ? [weights.length, ...shape] : shape, weights };
 }
 
@@ -71,8 +77,24 @@ function orderOf(name: string): number {
   return name.startsWith("token_embd") ? -1 : Number.MAX_SAFE_INTEGER;
 }
 
-function typeOf(name: string, shape: readonly number[], isHead: boolean, { type, pure }: GgufPlanOptions): GgmlType {
-  if (shape.length < 2 || name.includes("ffn_gate_inp")) return ggmlType("F32");
-  const wanted = isHead && !pure && type.kind === "block" ? ggmlType("Q8_0") : type;
-  return shape.at(-1)! % wanted.blockElements === 0 ? wanted : ggmlType("F16");
+function typeOf(name: string, isHead: boolean, experts: number, options: GgufPlanOptions): GgmlType {
+  const { type, mixture, pure, architecture } = options;
+  if (pure) return type;
+  if (mixture) {
+    const { modelType } = architecture;
+    return mixtureType(mixture.name, name, isHead, { ...mixture.model, modelType, experts });
+  }
+  return isHead && type.kind === "block" ? ggmlType("Q8_0") : type;
+}
+
+/** What llama.cpp takes where rows are no whole number of blocks of 256. */
+const shorterBlocks: Readonly<Record<string, string>> = {
+  ...{ Q2_K: "Q4_0", Q3_K: "Q4_0", Q4_K: "Q5_0", Q5_K: "Q5_1", Q6_K: "Q8_0" },
+};
+
+/** The type, one with blocks of 32, or F16: the first of which rows of `cols` values are whole blocks. */
+function fitting(type: GgmlType, cols: number): GgmlType {
+  if (cols % type.blockElements === 0) return type;
+  const shorter = shorterBlocks[type.name];
+  return shorter === undefined ? ggmlType("F16") : fitting(ggmlType(shorter), cols);
 }
