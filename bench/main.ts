@@ -11,6 +11,7 @@ const benches: Record<string, { summary: string; load: () => Promise<{ bench: Be
     summary: "what keys and values take at a long context, with windows and without",
     load: () => import("./cache-memory.ts"),
   },
+  export: { summary: "writing a model as a GGUF file in another type", load: () => import("./export.ts") },
   ffi: { summary: "what a driver call costs the host; no GPU needed", load: () => import("./ffi.ts") },
   gemm: { summary: "own matrix products against cuBLASLt", load: () => import("./gemm.ts") },
   decode: { summary: "tokens a second of whole models, one sequence or many", load: () => import("./decode.ts") },

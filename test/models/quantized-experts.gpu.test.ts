@@ -4,12 +4,14 @@ import { join } from "node:path";
 import { afterAll, beforeAll, expect, test, vi } from "vitest";
 import type { Device } from "../../src/driver/device.ts";
 import { type FromPretrainedOptions, LanguageModel } from "../../src/engine/language-model.ts";
+import { readModelConfig } from "../../src/formats/config/model-config.ts";
 import { openCheckpoint } from "../../src/formats/safetensors/checkpoint.ts";
 import { type TensorToWrite, writeCheckpoint } from "../../src/formats/safetensors/write.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { MixtureOfExperts } from "../../src/nn/moe.ts";
 import { QuantizedWeight } from "../../src/tensor/quantized-weight.ts";
 import { describeGpu, gpu, relativeL2 } from "../support/gpu.ts";
+import { writeSmallTokenizer } from "../support/small-tokenizer.ts";
 import { fixtures } from "./variant.ts";
 
 let scratch = "";
@@ -48,16 +50,10 @@ describeGpu("quantized experts", (device) => {
     const path = join(scratch, `${name}-${to}${to.startsWith("nf4") ? "" : ".gguf"}`);
     const source = join(scratch, name);
     mkdirSync(source, { recursive: true });
-    for (const [folder, file] of [
-      [name, "config.json"],
-      [name, "generation_config.json"],
-      [name, "model.safetensors"],
-      ["tok-llama3", "tokenizer.json"],
-      ["tok-llama3", "tokenizer_config.json"],
-      ["tok-llama3", "chat_template.jinja"],
-    ] as const) {
-      copyFileSync(join(fixtures, folder, file), join(source, file));
+    for (const file of ["config.json", "generation_config.json", "model.safetensors"]) {
+      copyFileSync(join(fixtures, name, file), join(source, file));
     }
+    writeSmallTokenizer(join(fixtures, "tok-llama3"), source, readModelConfig(source).vocabSize);
     await quantizeModel(source, path, { to, force: true, ...on });
     return path;
   }

@@ -12,7 +12,7 @@ const f32 = Math.fround;
 
 /**
  * Quantizes rows of whole blocks to one of ggml's legacy types: F32, F16, BF16, Q4_0, Q4_1, Q5_0, Q5_1 or Q8_0. The bytes are those
- * that gguf-py gives. Throws UnsupportedError for other types: the newer ones search for scales, which is not done here.
+ * that llama.cpp gives. Throws UnsupportedError for other types: the K types search for scales, on a device (kernels/ggml/quantize.ts).
  */
 export function quantizeGgml(type: GgmlType, values: Float32Array): Uint8Array {
   const dtype = type.kind === "float" ? dtypeFromSafetensors(type.name) : undefined;
@@ -40,7 +40,7 @@ export function canQuantize(type: GgmlType): boolean {
   return Object.hasOwn(writers, type.name) || (type.kind === "float" && type.supported);
 }
 
-// Sources: the reference quantization in ggml (ggml-quants.c) and gguf-py. Arithmetic is float32, save where the latter says float64.
+// Source: the reference quantization in ggml (ggml-quants.c). Arithmetic is float32, each operation rounded.
 const writers: Readonly<Record<string, BlockWriter>> = {
   /** d = max |x| / 127; d in float16, then 32 signed bytes, rounded half away from zero. */
   Q8_0: (values, out, at) => {
@@ -72,8 +72,8 @@ function symmetric(values: Float32Array, out: DataView, at: number, bits: 4 | 5)
   const d = f32(furthest / -half);
   const inverse = d === 0 ? 0 : f32(1 / d);
   out.setUint16(at, numberToF16(d), true);
-  // Rounded once, from float64: in float32 the result would depend on whether multiplication and addition are fused.
-  writeCodes(values, out, at + 2, bits, (x) => f32(x * inverse + half + 0.5));
+  // Rounded twice, as llama.cpp does where its compiler fuses nothing (x64). gguf-py rounds once: some of its codes are others.
+  writeCodes(values, out, at + 2, bits, (x) => f32(f32(x * inverse) + (half + 0.5)));
 }
 
 function withMinimum(values: Float32Array, out: DataView, at: number, bits: 4 | 5): void {

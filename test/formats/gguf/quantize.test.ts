@@ -11,11 +11,14 @@ import { seededInts, thrownBy } from "../support.ts";
 
 const demo = join(import.meta.dirname, "../../../models/demo");
 
-// Of all tensors of the demonstration model, in the order of their names, as gguf-py quantized them.
+// Of all tensors of the demonstration model, in the order of their names, as llama.cpp v0.5.0 (x64) quantizes them.
 test.each([
-  ["Q4_0", "8111bf898661890e38d08d9787f3082d1d0e74bd75d99ecb26ed99e5a88cbada"],
+  ["Q4_0", "d11a0351e546b75866d236de3fc5445cd3cbe69bae6102e40b1f3ad7ee72dda9"],
+  ["Q4_1", "37214e6ef2ece3d504b88f929d156d9612a8af7fc63dcea19b2ec59113a47c43"],
+  ["Q5_0", "b2861e5676a5097dcfcff627083b86d1133b1aa7f141f9bd25b3f4c78c7c138f"],
+  ["Q5_1", "7e5eca6945bc56e4fc565dd3b52db9699e47963988acae000989a7176a3493d3"],
   ["Q8_0", "459dcc31694c040f28b961cfa4d19bf21166bcb5a8a25067f43fc87b8c512645"],
-])("%s gives the bytes that gguf-py gives for 2.6 million weights", (name, sha256) => {
+])("%s gives the bytes that llama.cpp gives for 2.6 million weights", (name, sha256) => {
   using source = openCheckpoint(demo);
   const hash = createHash("sha256");
   for (const tensor of [...source.tensors.keys()].sort()) {
