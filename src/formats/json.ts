@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync } from "node:fs";
+import { closeSync, constants, fstatSync, openSync, readFileSync } from "node:fs";
 import { FileError, FormatError } from "../base/errors.ts";
 
 export type JsonObject = { readonly [key: string]: unknown };
@@ -101,11 +101,16 @@ export function readSmallFile(path: string, what: string): Uint8Array {
   return bytes;
 }
 
+/** Opens a file for reading, without waiting: a pipe that nobody writes to must not hold everything up before it is refused. */
+export function openToRead(path: string): number {
+  return openSync(path, constants.O_RDONLY | (constants.O_NONBLOCK ?? 0));
+}
+
 /** The bytes of a file of at most `maxJsonBytes`, or undefined when there is none. */
 export function readOptionalSmallFile(path: string, what: string): Uint8Array | undefined {
   let fd: number;
   try {
-    fd = openSync(path, "r");
+    fd = openToRead(path);
   } catch (cause) {
     if (isMissing(cause)) return undefined;
     throw new FileError(path, `${path}: ${what} cannot be opened (${reasonOf(cause)})`, { cause });

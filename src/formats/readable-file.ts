@@ -1,6 +1,6 @@
-import { closeSync, fstatSync, openSync, read, readSync } from "node:fs";
+import { closeSync, fstatSync, read, readSync } from "node:fs";
 import { FileError, FormatError, StateError } from "../base/errors.ts";
-import { isMissing, reasonOf } from "./json.ts";
+import { isMissing, openToRead, reasonOf } from "./json.ts";
 
 /** Node refuses single reads of 2 GiB and more; the system may return less than asked anyway. */
 const maxReadBytes = 1 << 30;
@@ -18,7 +18,7 @@ export class ReadableFile {
   static open(path: string, what: string): ReadableFile {
     let fd: number;
     try {
-      fd = openSync(path, "r");
+      fd = openToRead(path);
     } catch (cause) {
       const problem = isMissing(cause) ? "there is no such file" : `the file cannot be opened (${reasonOf(cause)})`;
       throw new FileError(path, `${path}: ${problem}`, { cause });

@@ -1,8 +1,8 @@
-import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, realpathSync, renameSync, rmdirSync, rmSync, statSync } from "node:fs";
 import { basename, dirname, join, resolve, sep } from "node:path";
 import { ArgumentError, FileError } from "../base/errors.ts";
 import { isMissing, reasonOf } from "./json.ts";
-import { systemErrors } from "./replace-file.ts";
+import { makeDirectories, systemErrors } from "./replace-file.ts";
 
 export interface OverwriteOptions {
   /** Replaces what is there; a folder only when it holds a model. */
@@ -24,12 +24,13 @@ export async function replaceDirectory(
   const target = resolve(path);
   const beside = (kind: string) => join(dirname(target), `.${basename(target)}.${process.pid}.${kind}`);
   const [fresh, old] = [beside("tmp"), beside("old")];
+  let uppermost: string | undefined;
   systemErrors(path, () => {
     rmSync(fresh, { recursive: true, force: true });
-    mkdirSync(fresh, { recursive: true });
+    uppermost = makeDirectories(fresh);
   });
   try {
-    await write(fresh);
+    await named(fresh, path, write);
     systemErrors(path, () => {
       const replaces = existsSync(target);
       if (replaces) renameSync(target, old);
@@ -43,8 +44,30 @@ export async function replaceDirectory(
     });
   } catch (error) {
     rmSync(fresh, { recursive: true, force: true });
+    removeEmpty(dirname(fresh), uppermost);
     throw error;
   }
+}
+
+/** Runs `write`; errors of files in the folder that nobody will see speak of the one that was asked for. */
+async function named(fresh: string, path: string, write: (directory: string) => Promise<void>): Promise<void> {
+  try {
+    await write(fresh);
+  } catch (error) {
+    if (!(error instanceof FileError) || !error.message.startsWith(fresh)) throw error;
+    throw new FileError(path, `${path}${error.message.slice(fresh.length)}`, { cause: error });
+  }
+}
+
+/** Removes the directories from `path` up to `uppermost` that are empty again. */
+function removeEmpty(path: string, uppermost: string | undefined): void {
+  if (uppermost === undefined || !path.startsWith(uppermost)) return;
+  try {
+    rmdirSync(path);
+  } catch {
+    return; // somebody else has put something there
+  }
+  removeEmpty(dirname(path), uppermost);
 }
 
 /**
@@ -52,6 +75,7 @@ export async function replaceDirectory(
  * mistake must not vanish), or when it is or holds the source.
  */
 export function checkDestination(path: string, kind: "directory" | "file", options: OverwriteOptions): void {
+  if (path === "") throw new ArgumentError(`the destination has no name; say where the ${kind} is to be written`);
   const { force = false, source: sources = [] } = options;
   if ([sources].flat().some((source) => isOrHolds(path, source))) {
     throw new ArgumentError(`${path}: this is the model that is being read, or holds it; give another place`);

@@ -64,6 +64,11 @@ test.each<[string, string[], RegExp]>([
     /a model of its own and no adapter/,
   ],
   ["another base", ["merge", "demo", golden, join(folder, "none")], /the adapter was trained on another base/],
+  [
+    "a name of a GGUF file",
+    ["merge", base, golden, join(folder, "none.gguf")],
+    /is written as a folder; quantize makes/,
+  ],
   ["a type of GGUF files", ["merge", base, golden, join(folder, "none"), "--to", "q8_0"], /type "q8_0" is not known/],
 ])("%s is refused before a device is opened", async (_, args, message) => {
   const { code, stderr } = await llcuda([...args, "--device", "cuda:7"]);

@@ -1,3 +1,4 @@
+import { execFileSync } from "node:child_process";
 import { copyFileSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -52,6 +53,16 @@ describe("bad input is named before a device is asked for", () => {
     ]);
     await expectRefusal(ask(broken("cut-header", cut(100))), ["model.safetensors", "truncated"]);
     await expectRefusal(ask(broken("cut-all", cut(0))), ["model.safetensors", "truncated"]);
+  });
+
+  test.skipIf(process.platform === "win32")("a pipe, which nobody writes to", () => {
+    const pipes = broken("pipes", (directory) => {
+      for (const file of ["model.safetensors", "config.json"]) rmSync(join(directory, file));
+      execFileSync("mkfifo", [join(directory, "config.json"), join(directory, "x.gguf")]);
+      copyFileSync(join(demo, "model.safetensors"), join(directory, "model.safetensors"));
+    });
+    expectSentence(llcudaProcess(["inspect", pipes]), ["config.json", "not a regular one"]);
+    expectSentence(llcudaProcess(["inspect", join(pipes, "x.gguf")]), ["x.gguf", "not a regular file"]);
   });
 
   test("no weights at all, or a missing shard", async () => {

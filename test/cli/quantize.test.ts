@@ -95,6 +95,12 @@ describe("llcuda quantize", () => {
     await expectRefusal(["demo", join(folder, "x"), "--to", "q8_0"], ["ends in .gguf"]);
     await expectRefusal(["demo", join(folder, "x"), "--to", "nf4", "--max-shard-size", "much"], ["5GB"]);
     await expectRefusal(["demo", join(folder, "x")], ["--to"]);
+    await expectRefusal(["demo", join(folder, "x"), "--to", "nf4", "--pure"], ["GGUF files"]);
+    await expectRefusal(
+      ["demo", join(folder, "x.gguf"), "--to", "f16", "--max-shard-size", "1GB"],
+      ["is one GGUF file"],
+    );
+    await expectRefusal(["demo", join(folder, "no/x.gguf"), "--to", "f16"], ["there is no such directory"]);
     await expectRefusal(
       ["demo", join(folder, "x"), "--to", "bf16", "--keep", "layers.1"],
       ["bfloat16 quantizes nothing"],
@@ -118,6 +124,28 @@ describe("llcuda quantize", () => {
     const { code, stderr } = await llcuda(["quantize", none, join(folder, "x.gguf"), "--to", "f16"], sim);
     expect({ code, stderr }).toMatchObject({ code: 2, stderr: expect.stringContaining("there is no tokenizer.json") });
     expect(readdirSync(folder).filter((name) => name.includes("x.gguf"))).toEqual([]);
+  });
+
+  test("weights that are not those of the config", async () => {
+    const to = (name: string, change: object): string => {
+      const directory = mkdtempSync(join(tmpdir(), "llcuda-other-"));
+      cpSync(demo, directory, { recursive: true });
+      const config = JSON.parse(readFileSync(join(demo, "config.json"), "utf8"));
+      writeFileSync(join(directory, "config.json"), JSON.stringify({ ...config, ...change }));
+      return join(directory, name);
+    };
+    for (const [change, words] of [
+      [{ hidden_size: 512 }, ["embed_tokens.weight is [1024, 256]", "calls for [1024, 512]"]],
+      [{ vocab_size: 9 }, ["calls for [9, 256]"]],
+      [{ num_hidden_layers: 5 }, ["weights of 4 layers", "calls for 5"]],
+      [{ num_hidden_layers: 3 }, ["weights of 4 layers", "calls for 3"]],
+      [{ architectures: ["MambaForCausalLM"] }, ["MambaForCausalLM", "not supported"]],
+    ] as const) {
+      const source = to("", change);
+      await expectRefusal([source, join(folder, "x"), "--to", "bf16"], words);
+      await expectRefusal([source, join(folder, "x.gguf"), "--to", "q8_0"], words);
+      rmSync(source, { recursive: true });
+    }
   });
 
   test("a folder that holds no model is not replaced", async () => {

@@ -13,6 +13,7 @@ import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { ArgumentError, FileError } from "../../src/base/errors.ts";
 import { checkDestination, replaceDirectory } from "../../src/formats/replace-directory.ts";
+import { systemErrors } from "../../src/formats/replace-file.ts";
 
 let root = "";
 beforeEach(() => {
@@ -61,9 +62,41 @@ describe("replaceDirectory", () => {
     expect(readdirSync(root)).toEqual(["model"]);
   });
 
-  test("a place that cannot be written to is named", async () => {
+  test("a failure leaves no folders above it, but those that somebody else uses", async () => {
+    const failing = (path: string, more = () => {}) =>
+      replaceDirectory(join(root, path), {}, async (directory) => {
+        await fill("half")(directory);
+        more();
+        throw new Error("power cut");
+      });
+    await expect(failing("a/b/model")).rejects.toThrow("power cut");
+    expect(readdirSync(root)).toEqual([]);
+    await expect(failing("a/b/model", () => writeFileSync(join(root, "a/other"), ""))).rejects.toThrow("power cut");
+    expect(readdirSync(join(root, "a"))).toEqual(["other"]);
+  });
+
+  test("a file in it that fails is named as it would have been called", async () => {
+    const path = join(root, "model");
+    const failing = replaceDirectory(path, {}, async (directory) => {
+      systemErrors(join(directory, "x"), () => writeFileSync(join(directory, "no/x"), ""));
+    });
+    await expect(failing).rejects.toThrow(`${join(path, "x")}: writing failed: there is no such directory (ENOENT)`);
+    expect(readdirSync(root)).toEqual([]);
+  });
+
+  test("a place that cannot be written to is named, with the reason", async () => {
     writeFileSync(join(root, "file"), "");
-    await expect(replaceDirectory(join(root, "file/model"), {}, fill("x"))).rejects.toThrow(FileError);
+    const failing = replaceDirectory(join(root, "file/model"), {}, fill("x"));
+    await expect(failing).rejects.toThrow(FileError);
+    await expect(failing).rejects.toThrow(
+      /file\/model: writing failed: a part of the path is no directory \(ENOTDIR\)/,
+    );
+    await expect(replaceDirectory("", {}, fill("x"))).rejects.toThrow(/the destination has no name/);
+  });
+
+  // There `mkdir -p` of Node tries for ever.
+  test.skipIf(process.platform !== "linux")("a file system that takes no folders is no reason to hang", async () => {
+    await expect(replaceDirectory("/proc/llcuda/model", {}, fill("x"))).rejects.toThrow(/writing failed: .*\(ENOENT\)/);
   });
 });
 

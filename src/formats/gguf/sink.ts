@@ -21,6 +21,7 @@ export class GgufSink implements Disposable {
   readonly #places: ReadonlyMap<string, Place>;
   readonly #sizeBytes: number;
   #fd: number | undefined;
+  #isNamed = false;
 
   /** Throws ArgumentError for names that occur twice, ShapeError for rows that are no whole number of blocks, FileError. */
   constructor(path: string, metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorHead[]) {
@@ -35,10 +36,15 @@ export class GgufSink implements Disposable {
     });
     this.#places = new Map(places);
     this.#sizeBytes = end;
-    systemErrors(path, () => {
-      this.#fd = openSync(this.#temporary, "w");
-      writeAt(this.#fd, head, 0);
-    });
+    try {
+      systemErrors(path, () => {
+        this.#fd = openSync(this.#temporary, "w");
+        writeAt(this.#fd, head, 0);
+      });
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** Appends to what is there of a tensor. Throws ShapeError when it has no room for that. */
@@ -69,14 +75,14 @@ export class GgufSink implements Disposable {
       closeSync(fd);
       this.#fd = undefined;
       renameSync(this.#temporary, this.#path);
+      this.#isNamed = true;
     });
   }
 
   dispose(): void {
-    if (this.#fd === undefined) return;
-    closeSync(this.#fd);
+    if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
-    rmSync(this.#temporary, { force: true });
+    if (!this.#isNamed) rmSync(this.#temporary, { force: true });
   }
 
   [Symbol.dispose](): void {

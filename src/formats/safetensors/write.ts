@@ -1,8 +1,8 @@
-import { mkdirSync, rmSync } from "node:fs";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { ShapeError } from "../../base/errors.ts";
 import { formatShape } from "../../base/shape.ts";
-import { replaceFile, systemErrors, writeAll } from "../replace-file.ts";
+import { makeDirectories, replaceFile, systemErrors, writeAll } from "../replace-file.ts";
 import { indexFile, weightsFile } from "./checkpoint.ts";
 import {
   defaultShardBytes,
@@ -47,7 +47,7 @@ export function writeCheckpoint(
 ): string[] {
   const { maxShardBytes = defaultShardBytes, metadata = { format: "pt" } } = options;
   const shards = intoShards(sizeTensors(tensors), maxShardBytes);
-  systemErrors(directory, () => mkdirSync(directory, { recursive: true }));
+  systemErrors(directory, () => makeDirectories(directory));
   const paths = shards.map((shard) => join(directory, shard.file));
   for (const [i, shard] of shards.entries()) writeEntries(paths[i]!, shard.tensors, metadata);
   if (shards.length === 1) {

@@ -19,6 +19,7 @@ import type { TensorInfo, WeightSource } from "../../formats/weight-source.ts";
 import { nestedBlockSize } from "../../kernels/nf4/levels.ts";
 import type { Tensor } from "../../tensor/tensor.ts";
 import type { LoadedParameters } from "../loaded-parameters.ts";
+import { checkBelongTogether } from "./belong-together.ts";
 import { type CheckpointFormat, checkpointStorage, type Storage } from "./formats.ts";
 import { exportBlockSize, quantizeToHost } from "./four-bit.ts";
 import { ModelValues, type WeightChange } from "./model-values.ts";
@@ -79,6 +80,7 @@ export async function exportCheckpoint(
   using source = files.openWeights();
   refuseForeignWeights(source, files.path, config.quantization);
   const weights = exportedWeights(source, config);
+  checkBelongTogether(config, weights, files.path);
   const dtype = storage.kind === "float" ? storage.dtype : baseDType(config, weights);
   const values = new ModelValues(new StoredValues(source, device), options.loaded, options.change);
   const kept = keptProjections(weights, checkedKeep(options));

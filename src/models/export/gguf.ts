@@ -28,6 +28,7 @@ import { type StoredWeight, storedBytes } from "../../formats/stored/stored-weig
 import type { TokenizerFiles } from "../../formats/tokenizer/files.ts";
 import { Tokenizer } from "../../formats/tokenizer/tokenizer.ts";
 import type { WeightSource } from "../../formats/weight-source.ts";
+import { checkBelongTogether, decoderPrefix } from "./belong-together.ts";
 import { type ExportOptions, exportedWeights } from "./checkpoint.ts";
 import type { GgufFormat } from "./formats.ts";
 import { kFormat, quantizeToK } from "./k-blocks.ts";
@@ -66,6 +67,7 @@ export async function exportGguf(
   const config = files.readConfig();
   using source = files.openWeights();
   refuseForeignWeights(source, files.path, config.quantization);
+  checkBelongTogether(config, exportedWeights(source, config), files.path);
   const { architecture, metadata, rotaryTensors } = ggufModel(config);
   const tokenizer = files.readTokenizer();
   metadata.set("general.name", { type: "string", value: modelName(basename(files.path), tokenizer) });
@@ -138,8 +140,7 @@ function chatTemplates(files: ModelFiles): Map<string, GgufValue> {
 /** The weights of the decoder and its head, named as in a checkpoint that holds nothing else. */
 function decoderWeights(source: WeightSource, config: ModelConfig): [name: string, weight: StoredWeight][] {
   const weights = exportedWeights(source, config);
-  const embedding = "embed_tokens.weight";
-  const prefix = weights.find(({ name }) => name.endsWith(embedding))?.name.slice(0, -embedding.length) ?? "model.";
+  const prefix = decoderPrefix(weights);
   return weights.flatMap((weight): [string, StoredWeight][] => {
     if (/(^|\.)lm_head\.weight$/.test(weight.name)) return [["lm_head.weight", weight]];
     if (weight.name.startsWith(prefix)) return [[`model.${weight.name.slice(prefix.length)}`, weight]];

@@ -35,6 +35,11 @@ export async function mergeModel(
   const plain = formatOf({ ...config, quantization: undefined }, config.dtype ?? bfloat16);
   const format = to === undefined ? plain : checkpointFormatOf(to);
   if (!format) throw new ArgumentError(`type "${to}" is not known; use ${checkpointFormats.join(", ")}`);
+  if (destination.toLowerCase().endsWith(".gguf")) {
+    throw new ArgumentError(
+      `${destination}: a merged model is written as a folder; quantize makes a GGUF file of that`,
+    );
+  }
   checkDestination(destination, "directory", { force: options.force, source: files.path });
   using adapter = LoraAdapter.open(adapterDirectory);
   using source = files.openWeights();

@@ -52,6 +52,10 @@ export async function quantizeModel(
   if (isGguf && keep && keep.length > 0) {
     throw new ArgumentError(`keep: it goes with nf4 and nf4-dq, and ${destination} is a GGUF file`);
   }
+  if (isGguf && maxShardBytes !== undefined) {
+    throw new ArgumentError(`the size of shards is for folders, and ${destination} is one GGUF file`);
+  }
+  if (!isGguf && pure) throw new ArgumentError(`pure: it goes with GGUF files, and ${destination} is to be a folder`);
   if (isGguf) return exportGguf(files, destination, on, { ...common, format: gguf!, pure });
   return exportCheckpoint(files, destination, on, { ...common, format: checkpoint!, maxShardBytes, keep });
 }
