@@ -55,6 +55,9 @@ def check(directory: Path) -> bool:
     if layers:
         for _, layer in layers:
             layer.compute_dtype = torch.float32
+        for parameter in model.parameters():  # routers and experts come in the type that they are stored in
+            if parameter.is_floating_point():
+                parameter.data = parameter.data.float()
         kind = f", {len(layers)} layers of bitsandbytes (its own products: {relative_l2():.2e})"
         for name, layer in layers:
             dequantize(model, name, layer)

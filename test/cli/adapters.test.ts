@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -38,6 +38,19 @@ test("an adapter on a model, as a model, merged, and merged on disk answers alik
   const again = await llcuda(["merge", "demo", adapter.directory, out], sim);
   expect(again.code).toBe(2);
   expect(again.stderr).toMatch(/exists already/);
+});
+
+test("merged on disk it keeps the tokenizer and the template that it was saved with", async () => {
+  const demo = fileURLToPath(new URL("../../models/demo/", import.meta.url));
+  using tuned = new TemporaryAdapter({ pairs: [pair("model.layers.0.mlp.down_proj", 8, 512, 256, 1)] });
+  for (const file of ["tokenizer.json", "tokenizer_config.json"]) {
+    copyFileSync(join(demo, file), join(tuned.directory, file));
+  }
+  writeFileSync(join(tuned.directory, "chat_template.jinja"), "tuned");
+  const out = join(folder, "tuned");
+  expect((await llcuda(["merge", "demo", tuned.directory, out], sim)).code).toBe(0);
+  expect(readFileSync(join(out, "chat_template.jinja"), "utf8")).toBe("tuned");
+  expect(existsSync(join(out, "adapter_config.json"))).toBe(false);
 });
 
 test("verify finds an adapter's base and its reference", async () => {

@@ -101,6 +101,7 @@ describe("llcuda quantize", () => {
       ["is one GGUF file"],
     );
     await expectRefusal(["demo", join(folder, "no/x.gguf"), "--to", "f16"], ["there is no such directory"]);
+    await expectRefusal(["demo", join(demo, "config.json/x.gguf"), "--to", "f16"], ["no directory (ENOTDIR)"]);
     await expectRefusal(
       ["demo", join(folder, "x"), "--to", "bf16", "--keep", "layers.1"],
       ["bfloat16 quantizes nothing"],

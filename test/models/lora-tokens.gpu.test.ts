@@ -2,6 +2,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { LanguageModel } from "../../src/engine/language-model.ts";
+import { readModelConfig } from "../../src/formats/config/model-config.ts";
 import { mergeModel } from "../../src/models/export/merge-model.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { pair, product, TemporaryAdapter } from "../support/adapter.ts";
@@ -122,6 +123,59 @@ describeGpu("rows of single tokens (trainable_token_indices)", (device) => {
     expect(relativeL2(await logits(gguf), want)).toBeGreaterThan(0.02);
     expect(relativeL2(await logits(gguf, options), want)).toBeLessThan(1e-5);
     await expect(load(gguf, { ...options, merge: true })).rejects.toThrow(/are quantized; apply it beside/);
+  });
+
+  test.each([false, true])("a vocabulary that training made larger, tied: %s", async (tied) => {
+    const [larger, tokens] = [324, [320, 323]];
+    const [table, own] = [rows(larger, 128, 20), rows(2, 128, 21)];
+    const whole = tied ? table : rows(larger, 128, 22);
+    // What PEFT saves: both whole, and of one weight everything twice.
+    using adapter = new TemporaryAdapter({
+      pairs: [q],
+      tensors: {
+        "model.embed_tokens.token_adapter.base_layer.weight": { shape: [larger, 128], data: table },
+        [tied ? "lm_head.token_adapter.base_layer.weight" : "lm_head.weight"]: { shape: [larger, 128], data: whole },
+        [key("model.embed_tokens")]: { shape: [2, 128], data: own },
+        ...(tied && { [key("lm_head")]: { shape: [2, 128], data: own } }),
+      },
+      config: { trainable_token_indices: tokens },
+    });
+    const changed = table.slice();
+    for (const [i, token] of tokens.entries()) changed.set(own.subarray(i * 128, (i + 1) * 128), token * 128);
+    using plain = new Variant(base, tied ? { tie_word_embeddings: true } : {});
+    using expected = new Variant(base, { vocab_size: larger, tie_word_embeddings: tied }, (all) =>
+      all.flatMap((one): Values[] => {
+        if (one.name === "lm_head.weight") return tied ? [] : [{ ...one, shape: [larger, 128], data: whole }];
+        if (one.name === "model.embed_tokens.weight") return [{ ...one, shape: [larger, 128], data: changed }];
+        if (one.name !== `${q.module}.weight`) return [one];
+        return [{ ...one, data: one.data.map((v, i) => v + 2 * product(q, Math.floor(i / 128), i % 128)) }];
+      }),
+    );
+    const prompt = [...ids, 320, 321, 323];
+    const run = async (from: string, options: object = {}) => {
+      using model = await load(from, options);
+      using tensor = await model.logits(prompt);
+      return tensor.toArray() as Float32Array;
+    };
+    const want = await run(expected.directory);
+    const options = { base: plain.directory };
+    for (const merge of [false, true]) {
+      expect(relativeL2(await run(adapter.directory, { ...options, merge }), want)).toBeLessThan(1e-5);
+    }
+    using out = new TemporaryAdapter({});
+    const [onDisk, saved] = [join(out.directory, "x"), join(out.directory, "y")];
+    await mergeModel(plain.directory, adapter.directory, onDisk, { device, to: "f32" });
+    using merged = await load(adapter.directory, { ...options, merge: true });
+    await merged.savePretrained(saved);
+    for (const directory of [onDisk, saved]) {
+      expect(relativeL2(await run(directory), want)).toBeLessThan(1e-5);
+      expect(readModelConfig(directory).raw.vocab_size).toBe(larger);
+    }
+    expect(readModelConfig(onDisk).tieWordEmbeddings).toBe(tied);
+    using alone = await load(plain.directory);
+    await expect(alone.loadAdapter("larger", adapter.directory)).rejects.toThrow(
+      /training changed the size of the vocabulary, .* has 324 rows; load the adapter along with its base/,
+    );
   });
 
   test("requests choose it, beside others and none", async () => {

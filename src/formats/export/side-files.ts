@@ -6,6 +6,7 @@ import { listDirectory } from "../directory.ts";
 import { type JsonObject, readSmallFile } from "../json.ts";
 import { AdapterFiles } from "../model-files/adapter.ts";
 import type { ModelFiles } from "../model-files/model-files.ts";
+import { resizeRawConfig } from "../model-files/resized-vocabulary.ts";
 import { systemErrors } from "../replace-file.ts";
 import { parseWithNumerals, stringifyWithNumerals, withFloatNumerals } from "./numerals.ts";
 
@@ -25,7 +26,10 @@ export function writeJson(path: string, json: JsonObject): void {
 
 /** The config.json of a model, with its numbers as they are spelled there; of a GGUF file, the one that it stands for. */
 export function readRawConfig(files: ModelFiles): JsonObject {
-  if (files instanceof AdapterFiles) return readRawConfig(files.base);
+  if (files instanceof AdapterFiles) {
+    const raw = readRawConfig(files.base);
+    return files.vocabSize === undefined ? raw : resizeRawConfig(raw, files.vocabSize);
+  }
   if (files.form === "gguf") return withFloatNumerals(files.readConfig().raw);
   const path = join(files.path, "config.json");
   return parseWithNumerals(readSmallFile(path, "the model's config"), path, "the model's config");

@@ -21,7 +21,8 @@ export class GgufSink implements Disposable {
   readonly #places: ReadonlyMap<string, Place>;
   readonly #sizeBytes: number;
   #fd: number | undefined;
-  #isNamed = false;
+  /** Whether the temporary file is there. */
+  #isThere = false;
 
   /** Throws ArgumentError for names that occur twice, ShapeError for rows that are no whole number of blocks, FileError. */
   constructor(path: string, metadata: ReadonlyMap<string, GgufValue>, tensors: readonly GgufTensorHead[]) {
@@ -39,6 +40,7 @@ export class GgufSink implements Disposable {
     try {
       systemErrors(path, () => {
         this.#fd = openSync(this.#temporary, "w");
+        this.#isThere = true;
         writeAt(this.#fd, head, 0);
       });
     } catch (error) {
@@ -75,14 +77,15 @@ export class GgufSink implements Disposable {
       closeSync(fd);
       this.#fd = undefined;
       renameSync(this.#temporary, this.#path);
-      this.#isNamed = true;
+      this.#isThere = false;
     });
   }
 
   dispose(): void {
     if (this.#fd !== undefined) closeSync(this.#fd);
     this.#fd = undefined;
-    if (!this.#isNamed) rmSync(this.#temporary, { force: true });
+    if (this.#isThere) rmSync(this.#temporary, { force: true });
+    this.#isThere = false;
   }
 
   [Symbol.dispose](): void {

@@ -8,6 +8,7 @@ import type { TokenizerFiles } from "../tokenizer/files.ts";
 import type { WeightSource } from "../weight-source.ts";
 import { HuggingFaceFiles } from "./hugging-face.ts";
 import type { ModelFiles } from "./model-files.ts";
+import { ResizedWeights, resizeConfig, resizedVocabulary } from "./resized-vocabulary.ts";
 
 /** Whether a directory holds a PEFT adapter and no model of its own. */
 export function isAdapter(directory: string): boolean {
@@ -16,7 +17,8 @@ export function isAdapter(directory: string): boolean {
 
 /**
  * A LoRA adapter together with its base: the base's config and weights, and the adapter's own tokenizer where it was saved
- * with one, since training may have added tokens' meanings or a chat template.
+ * with one, since training may have added tokens' meanings or a chat template. Where training changed the size of the vocabulary, the
+ * config says so, and embedding and head are the adapter's.
  */
 export class AdapterFiles implements ModelFiles {
   readonly form: ModelFiles["form"];
@@ -24,6 +26,7 @@ export class AdapterFiles implements ModelFiles {
   readonly path: string;
   readonly base: ModelFiles;
   readonly #text: ModelFiles;
+  #vocabSize: { readonly own: number | undefined } | undefined;
 
   constructor(directory: string, base: ModelFiles) {
     this.form = base.form;
@@ -40,8 +43,15 @@ export class AdapterFiles implements ModelFiles {
     return join(this.path, "expected.safetensors");
   }
 
+  /** The size of the vocabulary, where it is not the base's. */
+  get vocabSize(): number | undefined {
+    this.#vocabSize ??= { own: resizedVocabulary(this.path, this.base.readConfig()) };
+    return this.#vocabSize.own;
+  }
+
   readConfig(): ModelConfig {
-    return this.base.readConfig();
+    const config = this.base.readConfig();
+    return this.vocabSize === undefined ? config : resizeConfig(config, this.vocabSize);
   }
 
   readGenerationConfig(): GenerationConfig {
@@ -57,7 +67,14 @@ export class AdapterFiles implements ModelFiles {
   }
 
   openWeights(): WeightSource {
-    return this.base.openWeights();
+    const base = this.base.openWeights();
+    if (this.vocabSize === undefined) return base;
+    try {
+      return new ResizedWeights(base, this.path);
+    } catch (error) {
+      base.close();
+      throw error;
+    }
   }
 }
 

@@ -11,6 +11,7 @@ import { plainName } from "../../nn/lora/places.ts";
 import { checkRows, placeRows } from "../../nn/lora/token-rows.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import type { WeightChange } from "./model-values.ts";
+import { isHead, savesHeadTwice } from "./tied-head.ts";
 
 /**
  * An adapter as a change of a checkpoint's weights, one at a time: whatever they are stored in, float32 values get scale · B · A
@@ -36,8 +37,11 @@ export class AdapterChange implements WeightChange {
         path,
         `${path} has no weight "${name}", which the adapter in ${adapter.directory} works on; it was trained on another base`,
       );
+    // Of one weight that was saved as two, the embedding's stands for both.
+    const isTwice = isTied && savesHeadTwice(adapter);
+    const isLeftOut = (name: string) => isTwice && isHead(name);
     const refuseTied = (name: string): void => {
-      if (!isTied || !/^(lm_head|embed_tokens)\./.test(plainName(name))) return;
+      if (!isTied || isTwice || !/^(lm_head|embed_tokens)\./.test(plainName(name))) return;
       throw new UnsupportedError(
         `${adapter.directory}: the adapter changes "${name}", which in the base is one weight with the other of head and embedding; apply it at run time instead`,
       );
@@ -67,14 +71,16 @@ export class AdapterChange implements WeightChange {
       this.#biases.set(bias.name, module);
     }
     for (const [name, info] of adapter.replaced) {
+      if (isLeftOut(name)) continue;
       const weight = find(name);
       checkShape(info, info.shape, weight);
       this.#replaced.set(weight.name, info);
     }
     for (const rows of adapter.tokens) {
       const name = `${rows.name}.weight`;
+      if (isLeftOut(name)) continue;
       // Those of the embedding are for the head as well, where it is the same weight and has none of its own.
-      if (adapter.tokens.some((other) => /(^|\.)lm_head$/.test(other.name))) refuseTied(name);
+      if (adapter.tokens.some((other) => isHead(other.name))) refuseTied(name);
       const weight = byName.get(plainName(name));
       if (!weight) throw missing(name);
       checkRows(adapter, rows, weight.shape);

@@ -2,9 +2,10 @@ import { bfloat16 } from "../../base/dtype.ts";
 import { ArgumentError } from "../../base/errors.ts";
 import type { Device } from "../../driver/device.ts";
 import { openDevice } from "../../driver/open.ts";
+import { sourcePaths } from "../../formats/model-files/adapter.ts";
 import { LoraAdapter } from "../../formats/peft/adapter.ts";
 import { checkDestination } from "../../formats/replace-directory.ts";
-import { findModel } from "../find-model.ts";
+import { findModelWithAdapter } from "../find-model.ts";
 import { AdapterChange } from "./adapter-change.ts";
 import { type ExportOptions, exportCheckpoint, exportedWeights } from "./checkpoint.ts";
 import { checkpointFormatOf, checkpointFormats, formatOf } from "./formats.ts";
@@ -30,7 +31,7 @@ export async function mergeModel(
   options: MergeModelOptions = {},
 ): Promise<ExportSummary> {
   const { to, device, ...common } = options;
-  const files = findModel(base);
+  const files = findModelWithAdapter(base, { adapter: adapterDirectory });
   const config = files.readConfig();
   const plain = formatOf({ ...config, quantization: undefined }, config.dtype ?? bfloat16);
   const format = to === undefined ? plain : checkpointFormatOf(to);
@@ -40,7 +41,7 @@ export async function mergeModel(
       `${destination}: a merged model is written as a folder; quantize makes a GGUF file of that`,
     );
   }
-  checkDestination(destination, "directory", { force: options.force, source: files.path });
+  checkDestination(destination, "directory", { force: options.force, source: sourcePaths(files) });
   using adapter = LoraAdapter.open(adapterDirectory);
   using source = files.openWeights();
   const weights = exportedWeights(source, config);

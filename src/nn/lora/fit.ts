@@ -70,7 +70,9 @@ export function fitAdapter(adapter: LoraAdapter, places: ReadonlyMap<string, Pla
     if (place.kind === "experts") throw mismatch(info, place.mixture.gateUp.shape);
     const shape = shapeAt(place);
     const expected = field === "bias" ? shape.slice(0, 1) : shape;
-    if (formatShape(info.shape) !== formatShape(expected)) throw mismatch(info, expected);
+    if (formatShape(info.shape) !== formatShape(expected)) {
+      throw isResized(info.shape, expected, place) ? resized(adapter, info) : mismatch(info, expected);
+    }
     return { info, field, place };
   });
   const tokens = adapter.tokens.map((rows): FittedTokens => {
@@ -161,6 +163,19 @@ function checkFactors({ kind, rank, a, b }: LoraModule, place: Exclude<MatrixPla
   const [outputs, inputs] = kind === "embedding" ? [cols, rows] : [rows, cols];
   if (a.shape[1] !== inputs) throw mismatch(a, [rank, inputs]);
   if (b.shape[0] !== outputs) throw mismatch(b, [outputs, rank]);
+}
+
+/** Whether a table of tokens has only another number of rows. */
+function isResized(shape: readonly number[], expected: readonly number[], { kind }: Place): boolean {
+  const isTable = kind === "embedding" || kind === "projection";
+  return isTable && shape.length === 2 && shape[1] === expected[1];
+}
+
+function resized({ directory }: LoraAdapter, { name, shape }: TensorInfo): FormatError {
+  return new FormatError(
+    directory,
+    `${directory}: training changed the size of the vocabulary, so that "${name}" has ${shape[0]} rows; load the adapter along with its base (its directory as the model, or --adapter), or write a merged model with "llcuda merge"`,
+  );
 }
 
 function mismatch(info: TensorInfo, expected: readonly number[]): FormatError {

@@ -1,10 +1,11 @@
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { ArgumentError, FileError, ShapeError } from "../../../src/base/errors.ts";
 import { ggmlType } from "../../../src/base/ggml.ts";
 import { GgufFile } from "../../../src/formats/gguf/file.ts";
+import { GgufSink } from "../../../src/formats/gguf/sink.ts";
 import type { GgufValue } from "../../../src/formats/gguf/values.ts";
 import { writeGguf } from "../../../src/formats/gguf/write.ts";
 import { seededInts, thrownBy } from "../support.ts";
@@ -111,5 +112,16 @@ describe("writeGguf", () => {
     expect(thrownBy(() => writeGguf(path, new Map(), [one, one]))?.message).toMatch(/"t.F32" is given twice/);
     expect(thrownBy(() => writeGguf(join(scratch, "nowhere/x.gguf"), new Map(), []))).toBeInstanceOf(FileError);
     expect(readdirSync(scratch).filter((name) => name.includes("refused"))).toEqual([]);
+  });
+
+  test("a sink leaves no file where it cannot write, or cannot give the name", () => {
+    const [under, taken] = [join(scratch, "file/x.gguf"), join(scratch, "taken.gguf")];
+    writeFileSync(join(scratch, "file"), "");
+    expect(thrownBy(() => new GgufSink(under, new Map(), []))).toBeInstanceOf(FileError);
+    mkdirSync(join(taken, "full"), { recursive: true });
+    using sink = new GgufSink(taken, new Map(), []);
+    expect(thrownBy(() => sink.finish())).toBeInstanceOf(FileError);
+    sink.dispose();
+    expect(readdirSync(scratch).filter((name) => name.includes(".tmp"))).toEqual([]);
   });
 });
