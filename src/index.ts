@@ -22,6 +22,7 @@ export {
   type GenerationChunk,
   LanguageModel,
   type Prompt,
+  type SaveGgufOptions,
   type SavePretrainedOptions,
 } from "./engine/language-model.ts";
 export {
@@ -43,7 +44,7 @@ export { CustomKernel, type CustomKernelOptions } from "./kernels/custom.ts";
 export type { KernelShape } from "./kernels/library.ts";
 export type { ArgSpec, ArgType, ArgValues } from "./kernels/spec.ts";
 export { AutoTokenizer, PretrainedTokenizer } from "./models/auto-tokenizer.ts";
-export type { CheckpointFormat } from "./models/export/formats.ts";
+export type { CheckpointFormat, GgufFormat } from "./models/export/formats.ts";
 export type { ExportSummary, TypeShare } from "./models/export/summary.ts";
 export type { CausalNetwork } from "./models/network.ts";
 export { type CacheGroup, cacheGroups, visibleKvBytes } from "./nn/cache-groups.ts";

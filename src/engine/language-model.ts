@@ -9,7 +9,8 @@ import type { ModelConfig } from "../formats/config/model-config.ts";
 import type { ModelFiles } from "../formats/model-files/model-files.ts";
 import { PretrainedTokenizer } from "../models/auto-tokenizer.ts";
 import { type CheckpointExportOptions, exportCheckpoint } from "../models/export/checkpoint.ts";
-import { formatOf } from "../models/export/formats.ts";
+import { formatOf, ggufFormatOf, ggufFormats } from "../models/export/formats.ts";
+import { exportGguf, type GgufExportOptions } from "../models/export/gguf.ts";
 import type { ExportSummary } from "../models/export/summary.ts";
 import { findModelWithAdapter } from "../models/find-model.ts";
 import { type LoadOptions, loadNetwork } from "../models/load-network.ts";
@@ -58,6 +59,8 @@ export interface SavePretrainedOptions extends Omit<CheckpointExportOptions, "fo
   /** By default what the model is in: NF4 of the kind that its files have, else the dtype that it computes in. */
   readonly format?: CheckpointExportOptions["format"] | undefined;
 }
+
+export type SaveGgufOptions = Omit<GgufExportOptions, "loaded">;
 
 /** A causal language model, ready to generate: network, tokenizer, configs and engine. Dispose it to free its memory. */
 export class LanguageModel implements Disposable {
@@ -254,15 +257,37 @@ export class LanguageModel implements Disposable {
    * Throws ArgumentError, also for adapters beside the weights, which would be missing; FileError, UnsupportedError.
    */
   async savePretrained(directory: string, options: SavePretrainedOptions = {}): Promise<ExportSummary> {
-    if (this.adapters.length > 0) {
-      throw new ArgumentError(
-        `savePretrained: the adapters beside the weights (${this.adapters.join(", ")}) are no part of them; unload them, or load the model with merge`,
-      );
-    }
+    this.#refuseAdapters("savePretrained");
     const { files, device, network } = this;
     const types = new Set([...network.quantizedWeights()].map((weight) => weight.type));
     const format = options.format ?? formatOf(this.config, network.dtype, types);
     return exportCheckpoint(files, directory, () => device, { ...options, format, loaded: network.loaded });
+  }
+
+  /**
+   * Writes the model as one GGUF file, which llama.cpp reads too: `format` is what `llcuda quantize --to` takes, such as `q4_k_m`.
+   * Weights are those that the network holds now. The file is there whole or not at all, and one that is there already stays unless
+   * `force` is given. Throws ArgumentError, also for adapters beside the weights and a path that does not end in .gguf; FileError,
+   * UnsupportedError for what the format cannot say.
+   */
+  async saveGguf(path: string, options: SaveGgufOptions): Promise<ExportSummary> {
+    this.#refuseAdapters("saveGguf");
+    if (!path.toLowerCase().endsWith(".gguf")) {
+      throw new ArgumentError(`saveGguf: ${path} is no name of a GGUF file; give one that ends in .gguf`);
+    }
+    const format = ggufFormatOf(options.format);
+    if (!format) {
+      throw new ArgumentError(`saveGguf: format "${options.format}" is not known; use ${ggufFormats.join(", ")}`);
+    }
+    const { files, device, network } = this;
+    return exportGguf(files, path, () => device, { ...options, format, loaded: network.loaded });
+  }
+
+  #refuseAdapters(what: string): void {
+    if (this.adapters.length === 0) return;
+    throw new ArgumentError(
+      `${what}: the adapters beside the weights (${this.adapters.join(", ")}) are no part of them; unload them, or load the model with merge`,
+    );
   }
 
   #answer(

@@ -20,7 +20,9 @@ describeGpu("the demonstration model in quantized types", (device) => {
   // The software device answers a question in a second or two, and has no time for perplexities.
   const isSim = device?.api.kind === "sim";
   const asked = isSim ? questions.filter((_, i) => i % 19 === 0) : questions;
-  const types = isSim ? ["nf4-dq", "q4_k_m"] : ["load-nf4", "nf4", "nf4-dq", "q8_0", "q4_0", "q4_k_m"];
+  const types = isSim
+    ? ["nf4-dq", "q4_k_m"]
+    : ["load-nf4", "nf4", "nf4-dq", "q8_0", "q4_0", "q5_k_m", "q4_k_m", "q3_k_m"];
   const dtypes = isSim ? ["float16"] : ["float32", "float16", "bfloat16"];
 
   test.each(types.flatMap((type) => dtypes.map((dtype) => [type, dtype] as const)))("%s in %s", async (type, dtype) => {

@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { float16 } from "../../src/base/dtype.ts";
-import { decodeArray } from "../../src/base/element.ts";
+import { decodeArray, encodeArray } from "../../src/base/element.ts";
 import type { Device } from "../../src/driver/device.ts";
 import { type FromPretrainedOptions, LanguageModel } from "../../src/engine/language-model.ts";
 import { readModelConfig } from "../../src/formats/config/model-config.ts";
@@ -257,12 +257,38 @@ describeGpu("export of what is quantized", (device) => {
     );
   });
 
+  test("saveGguf writes what the network holds", async () => {
+    const path = join(scratch, "saved.gguf");
+    using model = await LanguageModel.fromPretrained(demo, { device });
+    await model.saveGguf(path, { format: "q4_k_m" });
+    expect(tensorSum(path)).toBe("7f6ed6037d414226eaaa137eb53f85352f73174d0170449f5e310cc7420b0bf0");
+    await expect(model.saveGguf(path, { format: "q4_k_m" })).rejects.toThrow(/exists already/);
+    await expect(model.saveGguf(join(scratch, "x.bin"), { format: "q8_0" })).rejects.toThrow(/ends in \.gguf/);
+    const unknown = model.saveGguf(join(scratch, "x.gguf"), { format: "iq4_nl" as "q4_0" });
+    await expect(unknown).rejects.toThrow(/"iq4_nl" is not known; use f32, .*q4_k_m/);
+    // Not what the file has. Half of a float16 is one, or rounded where it is tiny.
+    for (const parameter of model.network.parameters()) parameter.mul_(0.5);
+    await model.saveGguf(path, { format: "f32", force: true });
+    using halved = GgufFile.open(path);
+    using source = openCheckpoint(demo);
+    const name = "model.layers.2.mlp.down_proj.weight";
+    const found = new Float32Array(halved.tensors.get("blk.2.ffn_down.weight")!.byteLength / 4);
+    halved.readSync(new Uint8Array(found.buffer), halved.tensors.get("blk.2.ffn_down.weight")!.byteOffset);
+    const original = decodeArray(float16, float16.view(source.read(name).slice()));
+    const halves = encodeArray(
+      float16,
+      original.map((value) => value / 2),
+    );
+    expect(found).toEqual(Float32Array.from(decodeArray(float16, halves)));
+  });
+
   test("a head that is no longer the embedding is saved as its own", async () => {
     using model = await LanguageModel.fromPretrained(demo, { device });
     const { head } = model.network as Decoder;
     const own = (head as Linear).weight.mul(2);
     (head as Linear).weight = own;
     await model.savePretrained(join(scratch, "untied"));
+    await expect(model.saveGguf(join(scratch, "untied.gguf"), { format: "f16" })).rejects.toThrow(/its head was/);
     using saved = openCheckpoint(join(scratch, "untied"));
     const name = "lm_head.weight";
     const [written, embedding] = [name, "model.embed_tokens.weight"].map((one) =>

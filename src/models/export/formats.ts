@@ -38,7 +38,7 @@ export function checkpointStorage(format: string): Storage {
 export type GgufFormat = (typeof plainGgufFormats)[number] | MixtureName;
 
 const plainGgufFormats = ["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1"] as const;
-const ggufFormats: readonly GgufFormat[] = [...plainGgufFormats, ...mixtureNames];
+export const ggufFormats: readonly GgufFormat[] = [...plainGgufFormats, ...mixtureNames];
 
 /** Names on the command line that are float types, with what each is in either kind of file. */
 const floatNames: Readonly<Record<string, { checkpoint: CheckpointFormat; gguf: GgufFormat }>> = {

@@ -28,6 +28,7 @@ import { type StoredWeight, storedBytes } from "../../formats/stored/stored-weig
 import type { TokenizerFiles } from "../../formats/tokenizer/files.ts";
 import { Tokenizer } from "../../formats/tokenizer/tokenizer.ts";
 import type { WeightSource } from "../../formats/weight-source.ts";
+import type { LoadedParameters } from "../loaded-parameters.ts";
 import { checkBelongTogether, decoderPrefix } from "./belong-together.ts";
 import { type ExportOptions, exportedWeights } from "./checkpoint.ts";
 import type { GgufFormat } from "./formats.ts";
@@ -40,6 +41,8 @@ export interface GgufExportOptions extends ExportOptions {
   readonly format: GgufFormat;
   /** Every matrix in the type, or in that of most of a mixture; the head too, which is Q8_0 otherwise where the type is one of blocks. */
   readonly pure?: boolean | undefined;
+  /** The network of the model, whose values count before those of the files. */
+  readonly loaded?: LoadedParameters | undefined;
 }
 
 /** `general.file_type`, by the type that most matrices have. Source: llama.cpp's enum of file types. */
@@ -68,6 +71,11 @@ export async function exportGguf(
   using source = files.openWeights();
   refuseForeignWeights(source, files.path, config.quantization);
   checkBelongTogether(config, exportedWeights(source, config), files.path);
+  if (options.loaded?.untiedHead) {
+    throw new UnsupportedError(
+      `${files.path}: its head was the embedding when it was loaded and is no more; savePretrained it, and export what that wrote`,
+    );
+  }
   const { architecture, metadata, rotaryTensors } = ggufModel(config);
   const tokenizer = files.readTokenizer();
   metadata.set("general.name", { type: "string", value: modelName(basename(files.path), tokenizer) });
@@ -79,7 +87,8 @@ export async function exportGguf(
   const rotary = [...rotaryTensors].map(([name, data]) => ({ name, type: ggmlType("F32"), shape: [data.length] }));
   using sink = new GgufSink(path, metadata, [...rotary, ...tensors]);
   for (const [name, data] of rotaryTensors) sink.write(name, new Uint8Array(data.buffer));
-  const writer = new TensorWriter(new ModelValues(new StoredValues(source, device)), architecture, config, options);
+  const values = new ModelValues(new StoredValues(source, device), options.loaded);
+  const writer = new TensorWriter(values, architecture, config, options);
   const totalBytes = tensors.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0);
   let doneBytes = 0;
   for (const tensor of tensors) {
@@ -167,7 +176,7 @@ class TensorWriter {
   /** Gives the bytes piece by piece, in order. */
   async write(weight: StoredWeight, type: GgmlType, give: (bytes: Uint8Array) => void): Promise<void> {
     this.#signal?.throwIfAborted();
-    if (weight.kind === "ggml" && weight.type === type) {
+    if (weight.kind === "ggml" && weight.type === type && !this.#values.isLoaded(weight.name)) {
       return give(this.#ordered(weight, await this.#values.stored.bytes(weight.info)));
     }
     const kType = kFormat(type);

@@ -34,7 +34,8 @@ export async function quantizeToK(
 ): Promise<Uint8Array> {
   const type = ggmlType(format);
   // Plain weights become float32 slice by slice, so that an embedding is in device memory only once.
-  using stored = await values.load(weight, weight.kind === "plain" ? weight.dtype : float32);
+  const isStored = weight.kind === "plain" && !values.isLoaded(weight.name);
+  using stored = await values.load(weight, isStored ? weight.dtype : float32);
   const blocks = elementCount(weight.shape) / blockValues;
   using rows = stored.reshape([blocks, blockValues]);
   const out = new Uint8Array(blocks * type.blockBytes);
