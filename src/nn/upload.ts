@@ -48,30 +48,50 @@ export async function uploadWeights(
   device: Device,
   options: UploadOptions = {},
 ): Promise<void> {
-  const chunks = planChunks(uploads, chunkBytes);
-  const totalBytes = uploads.reduce((sum, upload) => sum + upload.info.byteLength, 0);
-  let doneBytes = 0;
-  let next = 0;
-  const largest = chunks.reduce((most, chunk) => Math.max(most, chunk.bytes), 0);
-  const slots = Array.from({ length: Math.min(slotCount, chunks.length) }, () => new Slot(device, largest));
-  let failed = false;
-  const work = async (slot: Slot) => {
-    for (let chunk = chunks[next++]; chunk && !failed; chunk = chunks[next++]) {
-      options.signal?.throwIfAborted();
-      slot.reuse();
-      await Promise.all(
-        chunk.segments.map((s) =>
-          source.readInto(s.upload.info, s.tensorOffset, slot.bytes.subarray(s.chunkOffset, s.chunkOffset + s.bytes)),
-        ),
-      );
-      slot.submit(chunk);
-      for (const segment of chunk.segments) doneBytes += segment.bytes;
-      options.onProgress?.({ doneBytes, totalBytes });
-    }
-  };
-  try {
+  const largest = planChunks(uploads, chunkBytes).reduce((most, chunk) => Math.max(most, chunk.bytes), 0);
+  using uploader = new WeightUploader(source, device, largest);
+  await uploader.upload(uploads, options);
+}
+
+/** What `uploadWeights` does, time after time through the same page-locked memory, whose allocation takes longer than a copy. */
+export class WeightUploader implements Disposable {
+  readonly #source: WeightSource;
+  readonly #device: Device;
+  readonly #slotBytes: number;
+  readonly #slots: Slot[] = [];
+
+  /** No upload's chunks are larger than `slotBytes`. */
+  constructor(source: WeightSource, device: Device, slotBytes = chunkBytes) {
+    this.#source = source;
+    this.#device = device;
+    this.#slotBytes = slotBytes;
+  }
+
+  /** One call at a time. When it resolves, all copies are queued to the device's stream. */
+  async upload(uploads: readonly Upload[], options: UploadOptions = {}): Promise<void> {
+    const chunks = planChunks(uploads, chunkBytes);
+    const totalBytes = uploads.reduce((sum, upload) => sum + upload.info.byteLength, 0);
+    let doneBytes = 0;
+    let next = 0;
+    const count = Math.min(slotCount, chunks.length);
+    while (this.#slots.length < count) this.#slots.push(new Slot(this.#device, this.#slotBytes));
+    let failed = false;
+    const work = async (slot: Slot) => {
+      for (let chunk = chunks[next++]; chunk && !failed; chunk = chunks[next++]) {
+        options.signal?.throwIfAborted();
+        slot.reuse();
+        await Promise.all(
+          chunk.segments.map(({ upload, tensorOffset, chunkOffset, bytes }) =>
+            this.#source.readInto(upload.info, tensorOffset, slot.bytes.subarray(chunkOffset, chunkOffset + bytes)),
+          ),
+        );
+        slot.submit(chunk);
+        for (const segment of chunk.segments) doneBytes += segment.bytes;
+        options.onProgress?.({ doneBytes, totalBytes });
+      }
+    };
     const results = await Promise.allSettled(
-      slots.map((slot) =>
+      this.#slots.slice(0, count).map((slot) =>
         work(slot).catch((error: unknown) => {
           failed = true;
           throw error;
@@ -79,8 +99,14 @@ export async function uploadWeights(
       ),
     );
     for (const result of results) if (result.status === "rejected") throw result.reason;
-  } finally {
-    for (const slot of slots) slot.dispose();
+  }
+
+  dispose(): void {
+    for (const slot of this.#slots.splice(0)) slot.dispose();
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
 

@@ -82,7 +82,8 @@ export async function exportCheckpoint(
   const weights = exportedWeights(source, config);
   checkBelongTogether(config, weights, files.path);
   const dtype = storage.kind === "float" ? storage.dtype : baseDType(config, weights);
-  const values = new ModelValues(new StoredValues(source, device), options.loaded, options.change);
+  using stored = new StoredValues(source, device);
+  const values = new ModelValues(stored, options.loaded, options.change);
   const kept = keptProjections(weights, checkedKeep(options));
   const planner = { source, values, storage, dtype, kept, keepsPlain: weights.some(({ kind }) => kind === "bnb4") };
   let summary: ExportSummary | undefined;

@@ -1,11 +1,9 @@
 import { basename } from "node:path";
-import { bfloat16, type DType, float16, float32 } from "../../base/dtype.ts";
 import { UnsupportedError } from "../../base/errors.ts";
-import { type GgmlType, ggmlBytes, ggmlType } from "../../base/ggml.ts";
+import { ggmlBytes, ggmlType } from "../../base/ggml.ts";
 import { elementCount } from "../../base/shape.ts";
 import type { Device } from "../../driver/device.ts";
 import type { ModelConfig } from "../../formats/config/model-config.ts";
-import type { GgufArchitecture } from "../../formats/gguf/architectures.ts";
 import { ggufModel } from "../../formats/gguf/export/metadata.ts";
 import { isMixture, type MixtureName, mixtureBase, mixtureFileType } from "../../formats/gguf/export/mixture.ts";
 import { type GgufPlanOptions, planGgufTensors } from "../../formats/gguf/export/tensors.ts";
@@ -16,8 +14,6 @@ import {
   tokenizerMetadata,
 } from "../../formats/gguf/export/tokenizer.ts";
 import { GgufParts } from "../../formats/gguf/parts.ts";
-import { quantizeGgml } from "../../formats/gguf/quantize.ts";
-import { interleaveRows } from "../../formats/gguf/rewrite.ts";
 import { GgufSink } from "../../formats/gguf/sink.ts";
 import type { GgufValue } from "../../formats/gguf/values.ts";
 import { sourcePaths } from "../../formats/model-files/adapter.ts";
@@ -32,8 +28,9 @@ import type { LoadedParameters } from "../loaded-parameters.ts";
 import { checkBelongTogether, decoderPrefix } from "./belong-together.ts";
 import { type ExportOptions, exportedWeights } from "./checkpoint.ts";
 import type { GgufFormat } from "./formats.ts";
-import { kFormat, quantizeToK } from "./k-blocks.ts";
+import { GgufWeightLoader } from "./gguf-weights.ts";
 import { ModelValues } from "./model-values.ts";
+import { readAhead } from "./read-ahead.ts";
 import { StoredValues } from "./stored-values.ts";
 import { type ExportSummary, summarize } from "./summary.ts";
 
@@ -49,8 +46,6 @@ export interface GgufExportOptions extends ExportOptions {
 const fileTypes: Readonly<Record<Exclude<GgufFormat, MixtureName>, number>> = {
   ...{ f32: 0, f16: 1, bf16: 32, q4_0: 2, q4_1: 3, q5_0: 8, q5_1: 9, q8_0: 7 },
 };
-/** Elements that are quantized at a time: some milliseconds, after which others get their turn. */
-const sliceElements = 1 << 20;
 
 /**
  * Writes a model as one GGUF file, as llama.cpp's converter and its quantization do: matrices in `format`, or in the K types that such
@@ -87,16 +82,16 @@ export async function exportGguf(
   const rotary = [...rotaryTensors].map(([name, data]) => ({ name, type: ggmlType("F32"), shape: [data.length] }));
   using sink = new GgufSink(path, metadata, [...rotary, ...tensors]);
   for (const [name, data] of rotaryTensors) sink.write(name, new Uint8Array(data.buffer));
-  const values = new ModelValues(new StoredValues(source, device), options.loaded);
-  const writer = new TensorWriter(values, architecture, config, options);
-  const totalBytes = tensors.flatMap(({ weights }) => weights).reduce((sum, weight) => sum + storedBytes(weight), 0);
+  using stored = new StoredValues(source, device);
+  const values = new ModelValues(stored, options.loaded);
+  using loader = new GgufWeightLoader(values, architecture, config, options.signal);
+  const moves = tensors.flatMap(({ name, type, weights }) => weights.map((weight) => ({ name, type, weight })));
+  const totalBytes = moves.reduce((sum, { weight }) => sum + storedBytes(weight), 0);
   let doneBytes = 0;
-  for (const tensor of tensors) {
-    for (const weight of tensor.weights) {
-      await writer.write(weight, tensor.type, (bytes) => sink.write(tensor.name, bytes));
-      doneBytes += storedBytes(weight);
-      options.onProgress?.({ doneBytes, totalBytes });
-    }
+  for await (const [{ name, weight }, loaded] of readAhead(moves, (one) => loader.load(one.weight, one.type))) {
+    await loaded.write((bytes) => sink.write(name, bytes));
+    doneBytes += storedBytes(weight);
+    options.onProgress?.({ doneBytes, totalBytes });
   }
   sink.finish();
   return summarize(
@@ -155,54 +150,4 @@ function decoderWeights(source: WeightSource, config: ModelConfig): [name: strin
     if (weight.name.startsWith(prefix)) return [[`model.${weight.name.slice(prefix.length)}`, weight]];
     return config.isLanguagePart ? [] : [[weight.name, weight]];
   });
-}
-
-const plainTypes: Readonly<Record<string, DType>> = { F32: float32, F16: float16, BF16: bfloat16 };
-
-/** Weights as the bytes that a file has for them. */
-class TensorWriter {
-  readonly #values: ModelValues;
-  readonly #architecture: GgufArchitecture;
-  readonly #config: ModelConfig;
-  readonly #signal: AbortSignal | undefined;
-
-  constructor(values: ModelValues, architecture: GgufArchitecture, config: ModelConfig, options: ExportOptions) {
-    this.#values = values;
-    this.#architecture = architecture;
-    this.#config = config;
-    this.#signal = options.signal;
-  }
-
-  /** Gives the bytes piece by piece, in order. */
-  async write(weight: StoredWeight, type: GgmlType, give: (bytes: Uint8Array) => void): Promise<void> {
-    this.#signal?.throwIfAborted();
-    if (weight.kind === "ggml" && weight.type === type && !this.#values.isLoaded(weight.name)) {
-      return give(this.#ordered(weight, await this.#values.stored.bytes(weight.info)));
-    }
-    const kType = kFormat(type);
-    if (kType) return give(this.#ordered(weight, await quantizeToK(this.#values, weight, kType, this.#signal)));
-    const dtype = plainTypes[type.name];
-    const bytes = await this.#values.bytes(weight, dtype ?? float32);
-    if (dtype) return give(this.#ordered(weight, this.#normed(weight, bytes)));
-    const rows = this.#ordered(weight, bytes);
-    const values = new Float32Array(rows.buffer, rows.byteOffset, rows.byteLength / 4);
-    for (let begin = 0; begin < values.length; begin += sliceElements) {
-      this.#signal?.throwIfAborted();
-      give(quantizeGgml(type, values.subarray(begin, begin + sliceElements)));
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-  }
-
-  /** The order of rows in the file: numbers and blocks alike, since rows move whole. */
-  #ordered({ name, shape }: StoredWeight, bytes: Uint8Array): Uint8Array {
-    const interleaves = this.#architecture.interleavedRotary && /\.self_attn\.[qk]_proj\./.test(name);
-    return interleaves ? interleaveRows(this.#config.headDim, bytes.length / shape[0]!).apply(bytes) : bytes;
-  }
-
-  /** Gemma's norms, in float32, with the one that checkpoints leave to the model. */
-  #normed({ name }: StoredWeight, bytes: Uint8Array): Uint8Array {
-    if (!this.#architecture.normsPlusOne || !name.endsWith("norm.weight")) return bytes;
-    const values = new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-    return new Uint8Array(values.map((weight) => weight + 1).buffer);
-  }
 }

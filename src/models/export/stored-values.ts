@@ -9,16 +9,18 @@ import { type StoredWeight, storedTypeName } from "../../formats/stored/stored-w
 import type { TensorInfo, WeightSource } from "../../formats/weight-source.ts";
 import { dequantizeGgml, ggmlFormat } from "../../kernels/ggml/ggml.ts";
 import { dequantizeCode4 } from "../../kernels/nf4/nf4.ts";
+import { WeightUploader } from "../../nn/upload.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 
 /** Elements that are converted at a time on the host, through float64. */
 const sliceElements = 1 << 20;
 
 /** The values of stored weights, whatever their format, one at a time. */
-export class StoredValues {
+export class StoredValues implements Disposable {
   readonly #source: WeightSource;
   readonly #open: () => Device;
   #opened: Device | undefined;
+  #uploader: WeightUploader | undefined;
 
   /** `device` is asked when one is needed first: for quantized weights, and for values that are to be on it. */
   constructor(source: WeightSource, device: () => Device) {
@@ -103,8 +105,25 @@ export class StoredValues {
 
   /** Without a shape: one dimension. */
   async #upload(info: TensorInfo, dtype: DType, shape?: readonly number[]): Promise<Tensor> {
-    const bytes = await this.bytes(info);
     const device = this.#device;
-    return Tensor.from(dtype.view(bytes), { dtype, device, shape: shape ?? [info.byteLength / dtype.bytes] });
+    this.#uploader ??= new WeightUploader(this.#source, device);
+    const target = Tensor.empty(shape ?? [info.byteLength / dtype.bytes], { dtype, device });
+    try {
+      await this.#uploader.upload([{ info, from: dtype, target, targetOffset: 0 }]);
+      return target;
+    } catch (error) {
+      target.dispose();
+      throw error;
+    }
+  }
+
+  /** Gives back what loading has in page-locked memory. */
+  dispose(): void {
+    this.#uploader?.dispose();
+    this.#uploader = undefined;
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose();
   }
 }
