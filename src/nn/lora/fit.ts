@@ -71,7 +71,7 @@ export function fitAdapter(adapter: LoraAdapter, places: ReadonlyMap<string, Pla
     const shape = shapeAt(place);
     const expected = field === "bias" ? shape.slice(0, 1) : shape;
     if (formatShape(info.shape) !== formatShape(expected)) {
-      throw isResized(info.shape, expected, place) ? resized(adapter, info) : mismatch(info, expected);
+      throw isResized(info.shape, expected, place) ? resized(adapter, info, expected) : mismatch(info, expected);
     }
     return { info, field, place };
   });
@@ -165,16 +165,16 @@ function checkFactors({ kind, rank, a, b }: LoraModule, place: Exclude<MatrixPla
   if (b.shape[0] !== outputs) throw mismatch(b, [outputs, rank]);
 }
 
-/** Whether a table of tokens has only another number of rows. */
-function isResized(shape: readonly number[], expected: readonly number[], { kind }: Place): boolean {
-  const isTable = kind === "embedding" || kind === "projection";
-  return isTable && shape.length === 2 && shape[1] === expected[1];
+/** Whether an embedding or a head has only another number of rows. */
+function isResized(shape: readonly number[], expected: readonly number[], place: Place): boolean {
+  const isHead = place.kind === "projection" && /(^|\.)lm_head$/.test(place.projection.stacks[0]?.name ?? "");
+  return (place.kind === "embedding" || isHead) && shape.length === 2 && shape[1] === expected[1];
 }
 
-function resized({ directory }: LoraAdapter, { name, shape }: TensorInfo): FormatError {
+function resized({ directory }: LoraAdapter, { name, shape }: TensorInfo, expected: readonly number[]): FormatError {
   return new FormatError(
     directory,
-    `${directory}: training changed the size of the vocabulary, so that "${name}" has ${shape[0]} rows; load the adapter along with its base (its directory as the model, or --adapter), or write a merged model with "llcuda merge"`,
+    `${directory}: training changed the size of the vocabulary: "${name}" is ${formatShape(shape)}, but the base model calls for ${formatShape(expected)}; load the adapter along with its base (its directory as the model, or --adapter), or write a merged model with "llcuda merge"`,
   );
 }
 
