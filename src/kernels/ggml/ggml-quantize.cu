@@ -10,8 +10,8 @@
 //   3. Values are rounded again, to the scales that are left, and the warp packs their codes.
 //
 // A warp takes 4 blocks of 8 groups or 2 of 16, through shared memory: x [32 groups][pitch], odd pitch against bank conflicts.
-// Traffic: 4 bytes a value read, up to 0.82 written. Bound by arithmetic: 250 (Q6_K) to 450 (Q2_K, Q4_K) operations a value, far
-// below the time that a disk takes for it.
+// Traffic: 4 bytes a value read, up to 0.82 written. Bound by arithmetic: 171 (Q3_K), 396 (Q6_K) to 825 (Q4_K) instructions a
+// value, 42 to 146 billion values a second on an H200, far more than files give.
 // A block with a value that is not finite gets NaN for its d.
 #include "../common/launch.cuh"
 #include "../common/reduce.cuh"
