@@ -53,6 +53,8 @@ export interface LaunchShape {
   readonly grid: readonly [number, number, number];
   readonly block: readonly [number, number, number];
   readonly sharedBytes: number;
+  /** Neighbours along x that run at once and share their memory (sm_90 and newer), of which grid[0] is a multiple; default 1. */
+  readonly cluster?: number;
 }
 
 export interface DeviceAttributes {

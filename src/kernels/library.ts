@@ -29,6 +29,8 @@ export interface KernelShape {
   readonly block: number | readonly [x: number, y?: number, z?: number];
   /** Dynamic shared memory. */
   readonly sharedBytes?: number;
+  /** Blocks of a cluster, where its kernel leaves that to the launch; grid[0] is a multiple of it. */
+  readonly cluster?: number;
 }
 
 export interface LaunchOptions {
@@ -61,7 +63,12 @@ interface DeviceLibrary {
   readonly runnable: readonly Target[];
   readonly specs: Map<KernelSpec<never, never>, SpecOnDevice>;
   /** Filled in for each launch: the driver reads it before `launch` returns. */
-  readonly shape: { grid: [number, number, number]; block: [number, number, number]; sharedBytes: number };
+  readonly shape: {
+    grid: [number, number, number];
+    block: [number, number, number];
+    sharedBytes: number;
+    cluster: number;
+  };
 }
 
 const libraries = new WeakMap<Device, DeviceLibrary>();
@@ -72,7 +79,7 @@ function libraryOf(device: Device): DeviceLibrary {
     library = {
       runnable: runnableTargets(device.attributes.capability, settings.target()),
       specs: new Map(),
-      shape: { grid: [1, 1, 1], block: [1, 1, 1], sharedBytes: 0 },
+      shape: { grid: [1, 1, 1], block: [1, 1, 1], sharedBytes: 0, cluster: 1 },
     };
     libraries.set(device, library);
   }
@@ -128,6 +135,7 @@ export function launch<A extends ArgSpec, X extends VariantAxes>(
     s.block[2] = block[2] ?? 1;
   }
   s.sharedBytes = shape.sharedBytes ?? 0;
+  s.cluster = shape.cluster ?? 1;
   const overlap = loaded.mayOverlap && options?.overlap === true;
   loaded.fn.launch(stream, s, onDevice.block, onDevice.bytes, overlap);
 }

@@ -268,6 +268,18 @@ for (const name of ["koffi", "ffi-rs"]) {
       expect(fake.launched().attribute).toBe(0);
     });
 
+    testHere("clusters go along x, with overlap or without", () => {
+      const args = api.scratch(8);
+      api.setCurrent(api.retainContext(0));
+      for (const overlap of [true, false]) {
+        api.launch(fn, { ...shape, cluster: 3 }, stream, args, 8, overlap);
+        expect([12, 13, 14].map((i) => fake.number(i))).toEqual([3n, 1n, 1n]);
+        expect(fake.launched()).toMatchObject({ ...expectedLaunch, attribute: overlap ? 6 : 0 });
+      }
+      api.launch(fn, shape, stream, args, 8, true);
+      expect([12, 13, 14].map((i) => fake.number(i))).toEqual([0n, 0n, 0n]);
+    });
+
     testHere("a driver of CUDA 11.0 launches, instantiates and updates in the old ways", () => {
       const legacy = old.api();
       expect(legacy.driverVersion()).toBe(11000);

@@ -191,18 +191,23 @@ CUresult cuGraphInstantiateWithFlags(H *exec, H graph, unsigned long long flags)
 struct config {
     unsigned grid[3], block[3], shared;
     H stream;
-    struct { int id; char pad[4]; union { int value; char bytes[64]; }; } *attributes;
+    struct { int id; char pad[4]; union { int value; unsigned cluster[3]; char bytes[64]; }; } *attributes;
     unsigned attributeCount;
 };
 CUresult cuLaunchKernelEx(const struct config *c, H fn, void **parameters, void **extra)
 {
     CHECK;
-    if (parameters || c->attributeCount != 1) return 1;
+    if (parameters || c->attributeCount < 1 || c->attributeCount > 2) return 1;
     memset(&launched, 0, sizeof launched);
     memcpy(launched.grid, c->grid, sizeof c->grid);
     memcpy(launched.block, c->block, sizeof c->block);
     launched.shared = c->shared, launched.fn = (uintptr_t)fn, launched.stream = (uintptr_t)c->stream;
-    launched.attribute = c->attributes[0].id, launched.attributeValue = c->attributes[0].value;
+    for (unsigned i = 0; i < 3; i++) numbers[12 + i] = 0;
+    for (unsigned i = 0; i < c->attributeCount; i++) {
+        if (c->attributes[i].id == 4)
+            for (unsigned j = 0; j < 3; j++) numbers[12 + j] = c->attributes[i].cluster[j];
+        else launched.attribute = c->attributes[i].id, launched.attributeValue = c->attributes[i].value;
+    }
     return take_arguments(extra);
 }
 #endif

@@ -4,7 +4,7 @@ import type { LaunchShape } from "../api.ts";
 import type { ArgumentBlock } from "./host-memory.ts";
 import type { CudaDriver } from "./load.ts";
 
-/** CUlaunchConfig (56 bytes) and one CUlaunchAttribute (72 bytes) behind it; offsets from cuda.h. */
+/** CUlaunchConfig (56 bytes) and two CUlaunchAttribute (72 bytes each) behind it; offsets from cuda.h. */
 const config = {
   grid: 0,
   block: 12,
@@ -15,25 +15,23 @@ const config = {
   bytes: 56,
 } as const;
 const attribute = { id: 0, value: 8, bytes: 72 } as const;
+const CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION = 4;
 const CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION = 6;
 
-/** Launches kernels, plainly or with programmatic stream serialization, without allocating. */
+/** Launches kernels, plainly, in clusters or with programmatic stream serialization, without allocating. */
 export class Launcher {
   readonly #cu: CudaDriver;
-  readonly #canOverlap: boolean;
+  readonly #canConfigure: boolean;
   readonly #config: DataView;
   readonly #configAddress: bigint;
 
   constructor(cu: CudaDriver, engine: FfiEngine) {
     this.#cu = cu;
-    this.#canOverlap = cu.has("launchKernelEx");
-    const { address, buffer } = engine.alloc(config.bytes + attribute.bytes);
+    this.#canConfigure = cu.has("launchKernelEx");
+    const { address, buffer } = engine.alloc(config.bytes + 2 * attribute.bytes);
     this.#configAddress = address;
     this.#config = new DataView(buffer);
     this.#config.setBigUint64(config.attributes, address + BigInt(config.bytes), true);
-    this.#config.setUint32(config.attributeCount, 1, true);
-    this.#config.setUint32(config.bytes + attribute.id, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, true);
-    this.#config.setInt32(config.bytes + attribute.value, 1, true);
   }
 
   launch(
@@ -47,8 +45,8 @@ export class Launcher {
     args.setArgumentBytes(bytes);
     const { parameters } = args;
     const extra = parameters === 0n ? args.extra : 0n;
-    const { grid, block, sharedBytes } = shape;
-    if (!overlap || !this.#canOverlap) {
+    const { grid, block, sharedBytes, cluster = 1 } = shape;
+    if (cluster === 1 && (!overlap || !this.#canConfigure)) {
       this.#cu.calls.launchKernel(
         fn,
         grid[0],
@@ -71,6 +69,19 @@ export class Launcher {
     }
     c.setUint32(config.sharedBytes, sharedBytes, true);
     c.setBigUint64(config.stream, stream, true);
+    let count = 0;
+    if (overlap) this.#attribute(count++, CU_LAUNCH_ATTRIBUTE_PROGRAMMATIC_STREAM_SERIALIZATION, 1, 0);
+    if (cluster > 1) this.#attribute(count++, CU_LAUNCH_ATTRIBUTE_CLUSTER_DIMENSION, cluster, 1);
+    c.setUint32(config.attributeCount, count, true);
     this.#cu.calls.launchKernelEx(this.#configAddress, fn, parameters, extra);
+  }
+
+  /** Attributes here are a number, or three of which the second and third are the same. */
+  #attribute(index: number, id: number, first: number, others: number): void {
+    const at = config.bytes + index * attribute.bytes;
+    this.#config.setUint32(at + attribute.id, id, true);
+    this.#config.setUint32(at + attribute.value, first, true);
+    this.#config.setUint32(at + attribute.value + 4, others, true);
+    this.#config.setUint32(at + attribute.value + 8, others, true);
   }
 }
