@@ -37,6 +37,8 @@ interface Case {
   gate?: "silu" | "gelu";
   /** Rows of D that the reference computes: all, or every so many. */
   every?: number;
+  /** Rows of the A that this one's are the first of; by default its own. */
+  alike?: number;
 }
 
 /** Runs one case and checks it against float64; returns the stored elements. Rows of A and B are padded with NaN. */
@@ -51,7 +53,7 @@ function check(device: Device, c: Case, seed = 1): ArrayLike<number | bigint> {
     for (let r = 0; r < rows; r++) for (let i = k; i < ld; i++) values[r * ld + i] = 0x7fff;
     return values;
   };
-  const a = padded(m, seed);
+  const a = padded(c.alike ?? m, seed).slice(0, m * ld) as ReturnType<typeof padded>;
   const b = padded(rowsB, seed + 1);
   const bias = c.bias ? randomArray(dtype, rowsB, seed + 2) : undefined;
   const residual = c.residual ? randomArray(outDtype, m * ldd, seed + 3) : undefined;
@@ -122,6 +124,8 @@ const suite = (define: (device: Device) => void): void => {
   else describe.skip(`${name} [skipped: ${missing}]`, () => define(gpu as Device));
 };
 const tiles = Object.keys(hopperTiles) as HopperTileName[];
+/** Those that take up to 128 rows, for which K is split: by eight, where it is long enough and these shapes are narrow. */
+const fewRowTiles = tiles.filter((tile) => hopperTiles[tile].cluster === 1);
 
 suite((device) => {
   const shapes: [m: number, n: number, k: number][] = [
@@ -137,13 +141,33 @@ suite((device) => {
   ];
   const cases = tiles.flatMap((tile) => [bfloat16, float16].map((dtype) => [tile, dtype.name, dtype] as const));
   test.each(cases)("%s %s: aligned, ragged and tiny shapes", (tile, _, dtype) => {
-    for (const [m, n, k] of shapes) check(device, { m, n, k, dtype, tile }, m + n);
+    for (const [m, n, k] of shapes) {
+      if (m > 128 || fewRowTiles.includes(tile)) check(device, { m, n, k, dtype, tile }, m + n);
+    }
+    check(device, { m: 129, n: 72, k: 1100, dtype, tile });
+  });
+
+  test.each(fewRowTiles)("%s: parts of K, with every epilogue", (tile) => {
+    for (const [m, n, k] of [
+      [17, 200, 512], // 2 parts
+      [33, 72, 1100], // 4
+      [128, 130, 2056], // 8
+      [100, 4300, 136], // 1
+    ] as const) {
+      check(device, { m, n, k, tile, every: 17 });
+      check(device, { m, n: n + 3, k, tile, dtype: float16, bias: true, alpha: 0.5, gap: 2, every: 17 });
+      check(device, { m, n, k, tile, residual: "in place", bias: true, every: 17 });
+      check(device, { m, n: n + 1, k, tile, residual: "apart", outDtype: float32, gap: 1, every: 17 });
+      if (hopperTiles[tile].cols < 128) continue;
+      check(device, { m, n: n / 2, k, tile, gate: "silu", bias: true, every: 17 });
+      check(device, { m, n: n / 2 + 3, k, tile, gate: "gelu", outDtype: float32, alpha: 0.05, every: 17 });
+    }
   });
 
   test.each(tiles)("%s: more tiles than blocks, in every raster group", (tile) => {
     const { rows, cols } = hopperTiles[tile];
     check(device, { m: 20 * rows + 9, n: 19 * cols + 24, k: 136, tile, every: 173 });
-    check(device, { m: 2 * rows, n: 150 * cols - 8, k: 72, tile, every: 101 });
+    check(device, { m: 2 * rows + 1, n: 150 * cols - 8, k: 72, tile, every: 101 });
     check(device, { m: 150 * rows - 1, n: cols, k: 72, tile, every: 613 });
   });
 
@@ -164,10 +188,10 @@ suite((device) => {
     }
   });
 
-  test.each(tiles.filter((tile) => tile !== "m64n64"))("%s: gated", (tile) => {
+  test.each(tiles.filter((tile) => hopperTiles[tile].cols >= 128))("%s: gated", (tile) => {
     for (const n of [8, 200, 203, 512]) {
       check(device, { m: 130, n, k: 96, tile, gate: "silu" });
-      check(device, { m: 70, n, k: 96, tile, gate: "gelu", bias: true, dtype: float16, alpha: 0.05 });
+      check(device, { m: 140, n, k: 96, tile, gate: "gelu", bias: true, dtype: float16, alpha: 0.05 });
     }
     check(device, { m: 300, n: 90, k: 200, tile, gate: "silu", outDtype: float32, alpha: 0.1 });
   });
@@ -175,6 +199,48 @@ suite((device) => {
   test("every tile gives the same bits, so that results do not depend on how many rows there are", () => {
     const [first, ...rest] = tiles.map((tile) => check(device, { m: 200, n: 320, k: 1000, tile, outDtype: float32 }));
     for (const other of rest) expect(other).toEqual(first);
+  });
+
+  test("up to 128 rows, too, and a row has the bits that it has among fewer", () => {
+    const shape = { n: 320, k: 2000, outDtype: float32 };
+    const [first, ...rest] = fewRowTiles.map((tile) => check(device, { m: 128, ...shape, tile, every: 17 }));
+    for (const other of rest) expect(other).toEqual(first);
+    for (const m of [1, 17, 64, 65]) {
+      const alone = check(device, { m, ...shape, alike: 128, every: 17 });
+      expect(alone).toEqual((first as Float32Array).slice(0, m * shape.n));
+    }
+  });
+
+  test("a product of halves has the bits that its gated form multiplies", () => {
+    // 1 is what the activation of a large gate leaves of it: the ups come through as they are.
+    for (const m of [40, 128]) {
+      const [n, k] = [136, 1600];
+      const halves = check(device, { m, n: 2 * n, k, outDtype: float32, every: 17 }) as Float32Array;
+      const gated = check(device, { m, n, k, outDtype: float32, gate: "silu", every: 17 }) as Float32Array;
+      for (let i = 0; i < m * n; i++) {
+        const [row, column] = [Math.floor(i / n), i % n];
+        const gate = halves[row * 2 * n + column]!;
+        if (gate > 20) expect(gated[i]).toBe(Math.fround(gate * halves[row * 2 * n + n + column]!));
+      }
+    }
+  });
+
+  test("starts while the kernel before it still writes its input", () => {
+    const [m, n, k] = [64, 1024, 1024];
+    const weight = upload(device, randomArray(bfloat16, n * k, 1));
+    const x = upload(device, randomArray(bfloat16, m * k, 2));
+    const run = (overlap: boolean) => {
+      const outs = Array.from({ length: 6 }, () => output(device, bfloat16, m * n));
+      let a = x;
+      for (const out of outs) {
+        const p = { out: out.ptr, a, b: weight, m, n, k, dtype: bfloat16, transposeB: true, alpha: 0.02, overlap };
+        gemmHopper(device.stream, p);
+        a = out.ptr;
+      }
+      return outs.map((out) => out.stored());
+    };
+    const apart = run(false);
+    for (let i = 0; i < 5; i++) expect(run(true)).toEqual(apart);
   });
 
   test("the chosen tile", () => {

@@ -44,7 +44,7 @@ export type MatmulChoice =
   | { readonly kernel: "gemv_mma"; readonly rows: "8" | "16"; readonly tile: GemvMmaTile }
   | { readonly kernel: "simt"; readonly tile: SimtTile }
   | { readonly kernel: "wmma"; readonly tile: WmmaTile }
-  | { readonly kernel: "mma"; readonly tile: MmaTile }
+  | { readonly kernel: "mma"; readonly tile: MmaTile; readonly split: number }
   | { readonly kernel: "hopper" }
   | { readonly kernel: "cublaslt" };
 
@@ -52,10 +52,11 @@ export type MatmulChoice =
 export const gemvColumns = 4;
 export const gemvBatch = { f32: 256, f16: 512, bf16: 512 } as const;
 
-/** Rows from which on cuBLASLt is asked first, where tensor cores of our own would be the alternative. */
-const manyRows = 128;
-/** Rows up to which the K-split tiles of gemm-mma.cuh read B faster than the Hopper kernel fills its 64-row tiles. */
-const fewRows = 32;
+/**
+ * Rows from which on cuBLASLt is asked first, where tensor cores of our own would be the alternative. Hopper's own kernel keeps up
+ * with it to the end of the rows for which it splits K.
+ */
+const manyRows = { hopper: 129, other: 128 } as const;
 
 /** Why a kernel cannot compute a shape, as the end of a sentence; undefined when it can. */
 export function kernelRefusal(kernel: MatmulKernelName, s: MatmulShape, on: MatmulMachine): string | undefined {
@@ -103,9 +104,10 @@ export function chooseMatmul(s: MatmulShape, on: MatmulMachine): MatmulChoice {
 
   // Many rows: arithmetic matters. cuBLASLt also for what our tensor-core kernels cannot take.
   const tensorCores = can("mma") || can("wmma");
-  if (on.cublaslt && (s.m >= manyRows || !tensorCores)) return { kernel: "cublaslt" };
-  if (can("hopper") && s.m > fewRows) return { kernel: "hopper" };
-  if (can("mma")) return { kernel: "mma", tile: mmaTile(s, on) };
+  const many = s.m >= (can("hopper") ? manyRows.hopper : manyRows.other);
+  if (on.cublaslt && (many || !tensorCores)) return { kernel: "cublaslt" };
+  if (can("hopper")) return { kernel: "hopper" };
+  if (can("mma")) return mma(s, on);
   if (can("wmma")) return { kernel: "wmma", tile: wmmaTile(s, on) };
   return { kernel: "simt", tile: simtTile(s, on) };
 }
@@ -124,7 +126,7 @@ export function chooseWithin(kernel: MatmulKernelName, s: MatmulShape, on: Matmu
     case "wmma":
       return { kernel, tile: (tile as WmmaTile | undefined) ?? wmmaTile(s, on) };
     case "mma":
-      return { kernel, tile: (tile as MmaTile | undefined) ?? mmaTile(s, on) };
+      return mma(s, on, tile as MmaTile | undefined);
     default:
       return { kernel };
   }
@@ -192,6 +194,27 @@ function simtTile(s: MatmulShape, on: MatmulMachine): SimtTile {
 
 function wmmaTile(s: MatmulShape, on: MatmulMachine): WmmaTile {
   return cheapest(square(wmmaTiles), s, on.multiprocessors);
+}
+
+function mma(s: MatmulShape, on: MatmulMachine, tile = mmaTile(s, on)): MatmulChoice & { kernel: "mma" } {
+  return { kernel: "mma", tile, split: mmaSplit(s, on.multiprocessors) };
+}
+
+/** Rows up to which K is split. */
+const splitRows = 128;
+/** Elements of K that a part has at least, a multiple of a tile's step: so many steps keep its ring full. */
+const leastDepth = 8 * 64;
+
+/**
+ * Equal parts of K, each computed by blocks of its own, for products of few rows: so many that a weight cut into 64 columns gives
+ * about every multiprocessor a block. From B alone, or a row's bits would depend on its batch.
+ */
+export function mmaSplit(s: MatmulShape, multiprocessors: number): number {
+  if (s.m > splitRows || s.batch > 1 || !s.transposeB) return 1;
+  const tiles = Math.ceil((s.gated ? 2 * s.n : s.n) / 64);
+  let split = 1;
+  while (split < 8 && 2 * split * tiles <= 1.25 * multiprocessors && s.k % (2 * split * leastDepth) === 0) split *= 2;
+  return split;
 }
 
 function mmaTile(s: MatmulShape, on: MatmulMachine): MmaTile {

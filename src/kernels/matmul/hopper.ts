@@ -9,8 +9,10 @@ import {
   chooseHopperTile,
   type HopperTile,
   type HopperTileName,
+  hopperBoxRows,
   hopperClusterTiles,
   hopperRefusal,
+  hopperSplit,
   hopperStoresBulk,
   hopperTiles,
 } from "./hopper-choice.ts";
@@ -36,8 +38,10 @@ export const hopperKernel = defineKernel({
     groupRows: "i32",
     gate: "i32",
     store: "i32",
+    split: "i32",
+    boxRows: "i32",
   },
-  axes: { dtype: ["f16", "bf16"], tile: ["m128n256", "m128n128", "m64n128", "m64n64"] },
+  axes: { dtype: ["f16", "bf16"], tile: ["m128n256", "m128n128", "m128n64", "m64n128", "m64n64"] },
   targets: ["sm_90a"],
 });
 
@@ -90,24 +94,35 @@ export function gemmHopper(stream: Stream, p: MatmulParams): void {
 
   const gated = p.gate !== undefined;
   const multiprocessors = device.attributes.multiprocessors;
-  const name = (p.tile as HopperTileName | undefined) ?? chooseHopperTile(p.m, p.n, gated, multiprocessors);
+  const shape = { m: p.m, n: p.n, k: p.k, gated };
+  const split = hopperSplit(shape, multiprocessors);
+  const name = (p.tile as HopperTileName | undefined) ?? chooseHopperTile(shape, split, multiprocessors);
   const tile: HopperTile = hopperTiles[name];
   const ldd = p.ldd ?? p.n;
   const bulk = hopperStoresBulk(p);
 
   const [a, b, d] = mapBlocks(device.api);
   device.makeCurrent();
-  device.api.encodeTensorMap(a.block, matrix(p, p.a, p.m, p.k, p.lda ?? p.k, tile.rows));
-  device.api.encodeTensorMap(b.block, matrix(p, p.b, gated ? 2 * p.n : p.n, p.k, p.ldb ?? p.k, tile.cols / 2));
+  // With a gate B has two places, and the blocks of a cluster fetch half of it each.
+  const halves = gated || tile.cluster > 1;
+  const boxRows = hopperBoxRows(tile, p.m);
+  device.api.encodeTensorMap(a.block, matrix(p, p.a, p.m, p.k, p.lda ?? p.k, boxRows));
+  device.api.encodeTensorMap(
+    b.block,
+    matrix(p, p.b, gated ? 2 * p.n : p.n, p.k, p.ldb ?? p.k, halves ? tile.cols / 2 : tile.cols),
+  );
   if (bulk) device.api.encodeTensorMap(d.block, matrix(p, p.out, p.m, p.n, ldd, 16));
 
-  const clusters = Math.floor((multiprocessors * tile.blocksPerMultiprocessor) / tile.cluster);
-  const grid = Math.min(clusters, hopperClusterTiles(tile, p.m, p.n, gated)) * tile.cluster;
+  const tiles = hopperClusterTiles(tile, p.m, p.n, gated);
+  // Without parts of K, blocks that stay and share out the tiles; with them, a cluster for each.
+  const resident = Math.floor(multiprocessors / tile.cluster);
+  const cluster = tile.cluster * split;
+  const grid = (split > 1 ? tiles : Math.min(resident, tiles)) * cluster;
   launch(
     stream,
     hopperKernel,
     { dtype: p.dtype.short === "bf16" ? "bf16" : "f16", tile: name },
-    { grid: [grid], block: 128 * (1 + tile.rows / 64), sharedBytes: hopperSharedBytes(tile) },
+    { grid: [grid], block: 128 * (1 + tile.rows / 64), sharedBytes: hopperSharedBytes(tile), cluster },
     {
       mapA: a.bytes,
       mapB: b.bytes,
@@ -124,6 +139,8 @@ export function gemmHopper(stream: Stream, p: MatmulParams): void {
       groupRows: groupRows / (tile.rows * tile.cluster),
       gate: p.gate ? gates[p.gate] : 0,
       store: bulk ? store.bulk : p.outDtype === float32 ? store.float : store.scalar,
+      split,
+      boxRows,
     },
     { overlap: p.overlap === true },
   );

@@ -22,6 +22,7 @@ import { gemmHopper } from "./hopper.ts";
 import { hopperSupports } from "./hopper-choice.ts";
 import type { MatmulKernelName, MatmulParams } from "./params.ts";
 import {
+  combineKernel,
   gemvKernel,
   gemvMmaKernel,
   gemvMmaResident,
@@ -74,8 +75,7 @@ export function matmul(stream: Stream, p: MatmulParams): void {
     choice = chooseMatmul(problem, without);
   }
   if (choice.kernel === "hopper") {
-    // It reads nothing early, so that an overlap would gain it little.
-    gemmHopper(stream, { ...p, overlap: false });
+    gemmHopper(stream, p);
     return;
   }
   for (let first = 0; first < problem.batch; first += batchesPerLaunch) {
@@ -266,12 +266,50 @@ function launchBatches(stream: Stream, r: Resolved, choice: MatmulChoice, first:
       break;
     }
     case "mma": {
+      if (choice.split > 1) {
+        launchParts(stream, r, choice);
+        break;
+      }
       const { rows, cols, threads } = mmaTiles[choice.tile];
       const variant = { dtype: short16(dtype), b, tile: choice.tile } as const;
       launch(stream, mmaKernel, variant, shape(tiles(rows, cols), threads, mmaSharedBytes(choice.tile)), args);
       break;
     }
   }
+}
+
+/**
+ * Parts of K as a batch of products, whose float32 sums lie in memory of the device's pool until a second launch has added them up
+ * and finished the result.
+ */
+function launchParts(stream: Stream, r: Resolved, { tile, split }: MatmulChoice & { kernel: "mma" }): void {
+  const { p, m, n, lda, ldb, ldd, ldr } = r;
+  const [width, k] = [r.gated ? 2 * n : n, r.k / split];
+  using parts = stream.device.allocate(split * m * width * float32.bytes);
+  const { dtype, a, b } = p;
+  const product: MatmulParams = { out: parts.ptr, a, b, m, n: width, k, dtype, outDtype: float32, transposeB: true };
+  const batchStrides = { a: k, b: k, out: m * width };
+  launchBatches(
+    stream,
+    resolve({ ...product, lda, ldb, batch: split, batchStrides }),
+    { kernel: "mma", tile, split: 1 },
+    0,
+    split,
+  );
+  const { bias = nullPtr, residual = nullPtr, alpha = 1, beta = 0 } = p;
+  launch(
+    stream,
+    combineKernel,
+    { dtype: short16(r.dtype) },
+    { grid: [Math.ceil(n / 256), m], block: 256 },
+    {
+      out: p.out,
+      parts: parts.ptr,
+      ...{ bias, residual, m, n, splits: split, flags: flagsOf(r), alpha, beta },
+      ldd: BigInt(ldd),
+      ldr: BigInt(ldr),
+    },
+  );
 }
 
 /** Kernels of 16-bit types are never chosen for float32 (kernelRefusal). */

@@ -104,6 +104,28 @@ export const mmaKernel = defineKernel({
   targets: ["sm_80"],
 });
 
+/** The sums of a product whose K was split among blocks, and their epilogue. */
+export const combineKernel = defineKernel({
+  family: "matmul_combine",
+  source: "matmul/combine.cu",
+  args: {
+    out: "ptr",
+    parts: "ptr",
+    bias: "ptr",
+    residual: "ptr",
+    m: "i32",
+    n: "i32",
+    splits: "i32",
+    flags: "u32",
+    ldd: "i64",
+    ldr: "i64",
+    alpha: "f32",
+    beta: "f32",
+  },
+  axes: { dtype: ["f16", "bf16"] },
+  targets: ({ dtype }) => (dtype === "f16" ? ["sm_70"] : ["sm_80"]),
+});
+
 export type SimtTile = "t128" | "t64" | "t32";
 export type WmmaTile = "t128" | "t64";
 export type MmaTile = "t128x256" | "t128x128" | "t64x64" | "t64x32" | "t32x64" | "t32x32";

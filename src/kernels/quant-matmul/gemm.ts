@@ -3,20 +3,14 @@ import { nullPtr } from "../../driver/api.ts";
 import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { type KernelShape, launch } from "../library.ts";
+import { combineKernel } from "../matmul/specs.ts";
 import type { ArgValues } from "../spec.ts";
 import { mapBlocks } from "../tensor-map.ts";
 import type { QuantChoice, QuantShape } from "./choose.ts";
 import { formatShape } from "./formats.ts";
 import { gemmLayout, gemmRows, gemmThreads, gemmTile, gemmTypes } from "./gemm-layout.ts";
 import type { QuantMatmulParams } from "./params.ts";
-import {
-  code4GemmKernel,
-  code4WgmmaKernel,
-  ggmlGemmKernel,
-  type quantArgs,
-  quantCombineKernel,
-  quantWmmaKernel,
-} from "./specs.ts";
+import { code4GemmKernel, code4WgmmaKernel, ggmlGemmKernel, type quantArgs, quantWmmaKernel } from "./specs.ts";
 
 /**
  * Launches one of the kernels for many rows. Where it splits K, the parts' sums lie in memory of the stream's pool until a
@@ -65,9 +59,9 @@ export function launchGemm(
   if (!parts) return;
   const { out, bias, residual, flags, ldd, ldr } = args;
   // quant-wmma.cu does not scale levels.
-  const factor = choice.kernel === "wmma" ? 1 : 1 / args.levelScale;
-  const end = { out, parts: parts.ptr, bias, residual, m, n, splits, flags, ldd, ldr, factor };
-  launch(stream, quantCombineKernel, { dtype }, { grid: [Math.ceil(n / 256), m], block: 256 }, end);
+  const alpha = choice.kernel === "wmma" ? 1 : 1 / args.levelScale;
+  const end = { out, parts: parts.ptr, bias, residual, m, n, splits, flags, ldd, ldr, alpha, beta: 0 };
+  launch(stream, combineKernel, { dtype }, { grid: [Math.ceil(n / 256), m], block: 256 }, end);
 }
 
 /** Maps of x, in boxes of 64 rows and 64 elements, and of W's bytes, in boxes of 16 rows and 256 elements: 128 bytes wide. */

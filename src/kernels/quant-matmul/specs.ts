@@ -103,26 +103,6 @@ export const quantWmmaKernel = defineKernel({
   targets: ["sm_70"],
 });
 
-export const quantCombineKernel = defineKernel({
-  family: "quant_combine",
-  source: "quant-matmul/quant-combine.cu",
-  args: {
-    out: "ptr",
-    parts: "ptr",
-    bias: "ptr",
-    residual: "ptr",
-    m: "i32",
-    n: "i32",
-    splits: "i32",
-    flags: "u32",
-    ldd: "i64",
-    ldr: "i64",
-    factor: "f32",
-  },
-  axes: { dtype: ["f16", "bf16"] },
-  targets: ({ dtype }) => (dtype === "f16" ? ["sm_70"] : ["sm_80"]),
-});
-
 const fewArgs = { ...quantArgs, slices: "i32", parts: "i32", together: "i32" } as const satisfies ArgSpec;
 
 export const ggmlMmaKernel = defineKernel({

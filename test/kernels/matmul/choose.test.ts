@@ -5,6 +5,7 @@ import {
   kernelRefusal,
   type MatmulMachine,
   type MatmulShape,
+  mmaSplit,
 } from "../../../src/kernels/matmul/choose.ts";
 import { gemvMmaSharedBytes, mmaSharedBytes, mmaTiles } from "../../../src/kernels/matmul/specs.ts";
 
@@ -78,18 +79,43 @@ describe("chooseMatmul", () => {
   });
 
   test("17 to 64 rows get K-split tiles, narrower for narrower weights", () => {
-    expect(chooseMatmul({ ...linear, m: 17 }, hopper)).toEqual({ kernel: "mma", tile: "t32x32" });
-    expect(chooseMatmul({ ...linear, m: 32, n: 14336 }, hopper)).toEqual({ kernel: "mma", tile: "t32x64" });
-    expect(chooseMatmul({ ...linear, m: 64 }, ampere)).toEqual({ kernel: "mma", tile: "t64x32" });
-    expect(chooseMatmul({ ...linear, m: 64, n: 14336 }, ampere)).toEqual({ kernel: "mma", tile: "t64x64" });
+    expect(chooseMatmul({ ...linear, m: 17 }, ampere)).toEqual({ kernel: "mma", tile: "t32x32", split: 2 });
+    expect(chooseMatmul({ ...linear, m: 32, n: 14336 }, ampere)).toEqual({ kernel: "mma", tile: "t32x64", split: 1 });
+    expect(chooseMatmul({ ...linear, m: 64 }, ampere)).toEqual({ kernel: "mma", tile: "t64x32", split: 2 });
+    expect(chooseMatmul({ ...linear, m: 64, n: 14336 }, ampere)).toEqual({ kernel: "mma", tile: "t64x64", split: 1 });
+  });
+
+  test("mma.sync's parts of K depend on the weight, not on the rows up to 128, nor on a gate", () => {
+    const split = (shape: Partial<MatmulShape>) => mmaSplit({ ...linear, ...shape }, 108);
+    for (const m of [17, 64, 128]) {
+      expect(split({ m, n: 4096 })).toBe(2);
+      expect(split({ m, n: 1024 })).toBe(8);
+      expect(split({ m, n: 14336 })).toBe(1);
+    }
+    expect(split({ m: 129, n: 1024 })).toBe(1);
+    expect(split({ n: 512, gated: true })).toBe(split({ n: 1024 }));
+    expect(split({ n: 1024, k: 1000 })).toBe(1);
+    expect(split({ n: 1024, k: 1024 })).toBe(2);
+    expect(split({ n: 1024, batch: 2 })).toBe(1);
+    expect(split({ n: 1024, transposeB: false })).toBe(1);
+  });
+
+  test("Hopper's own kernel takes 17 to 128 rows, and cuBLASLt more, where it is installed", () => {
+    for (const m of [17, 64, 128]) {
+      expect(chooseMatmul({ ...linear, m }, hopper)).toEqual({ kernel: "hopper" });
+      expect(chooseMatmul({ ...linear, m }, { ...hopper, cublaslt: true })).toEqual({ kernel: "hopper" });
+    }
+    expect(chooseMatmul({ ...linear, m: 129 }, { ...hopper, cublaslt: true }).kernel).toBe("cublaslt");
+    expect(chooseMatmul({ ...linear, m: 129 }, hopper).kernel).toBe("hopper");
+    expect(chooseMatmul({ ...linear, m: 128 }, { ...ampere, cublaslt: true }).kernel).toBe("cublaslt");
   });
 
   test("many rows: cuBLASLt, else Hopper's kernel, else the tile that fits the shared memory", () => {
     const many = { ...linear, m: 4096 };
     expect(chooseMatmul(many, { ...hopper, cublaslt: true })).toEqual({ kernel: "cublaslt" });
     expect(chooseMatmul(many, hopper)).toEqual({ kernel: "hopper" });
-    expect(chooseMatmul(many, ampere)).toEqual({ kernel: "mma", tile: "t128x256" });
-    expect(chooseMatmul(many, ada)).toEqual({ kernel: "mma", tile: "t128x128" });
+    expect(chooseMatmul(many, ampere)).toEqual({ kernel: "mma", tile: "t128x256", split: 1 });
+    expect(chooseMatmul(many, ada)).toEqual({ kernel: "mma", tile: "t128x128", split: 1 });
     expect(chooseMatmul({ ...many, dtype: "f16" }, turing)).toEqual({ kernel: "wmma", tile: "t128" });
     expect(chooseMatmul(many, turing)).toEqual({ kernel: "simt", tile: "t128" });
     expect(chooseMatmul({ ...many, dtype: "f16" }, pascal)).toEqual({ kernel: "simt", tile: "t128" });
@@ -99,7 +125,11 @@ describe("chooseMatmul", () => {
   test("what tensor cores cannot take falls back to a kernel that can", () => {
     expect(chooseMatmul({ ...linear, m: 100, transposeA: true }, ampere).kernel).toBe("simt");
     expect(chooseMatmul({ ...linear, m: 100, vectorA: false }, ampere).kernel).toBe("simt");
-    expect(chooseMatmul({ ...linear, m: 100, transposeB: false }, ampere)).toEqual({ kernel: "mma", tile: "t64x64" });
+    expect(chooseMatmul({ ...linear, m: 100, transposeB: false }, ampere)).toEqual({
+      kernel: "mma",
+      tile: "t64x64",
+      split: 1,
+    });
     expect(chooseMatmul({ ...linear, m: 100, transposeA: true }, { ...ampere, cublaslt: true }).kernel).toBe(
       "cublaslt",
     );

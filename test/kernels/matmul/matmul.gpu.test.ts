@@ -199,6 +199,11 @@ describeGpu("matmul", (device) => {
       }
       check({ m: 3, n: 24, k: 40, ...ring, batch: 3, shareB: true, beta: 0.5 });
     }
+    // K in parts, which a second kernel adds up.
+    const parts = { dtype, kernel: "mma", transposeB: true } as const;
+    check({ m: 20, n: 72, k: 2048, ...parts, pad: 8, bias: true, residual: true, alpha: 0.5 });
+    check({ m: 70, n: 43, k: 1024, ...parts, beta: 0.5 });
+    check({ m: 100, n: 40, k: 1024, ...parts, outDtype: float32, gate: "silu", bias: true, alpha: 0.05 });
     for (const transposeB of [true, false]) {
       for (const tile of tiles) {
         if (!transposeB && tile !== "t128x128" && tile !== "t64x64") continue;
@@ -237,6 +242,30 @@ describeGpu("matmul", (device) => {
         for (let m = 1; m < most; m++) expect(rows(m)).toEqual(all.slice(0, m * n));
       });
     }
+  }
+
+  for (const dtype of [float16, bfloat16]) {
+    test.skipIf(target < 80)(
+      `mma ${dtype.short}: tiles with one warp along K give a row the same bits, parts of K or not`,
+      () => {
+        const n = 72;
+        for (const k of [2048, 1000]) {
+          const a = upload(device, encodeArray(dtype, normals(256 * k, 5)));
+          const b = upload(device, encodeArray(dtype, normals(n * k, 6)));
+          const rows = (m: number, tile: MmaTile) => {
+            const d = output(device, float32, m * n);
+            const p: MatmulParams = { out: d.ptr, a, b, m, n, k, dtype, outDtype: float32, transposeB: true };
+            matmul(device.stream, { ...p, kernel: "mma", tile });
+            return d.stored();
+          };
+          for (const most of [128, 256]) {
+            const all = rows(most, "t64x64");
+            for (const m of [most / 2 + 1, most]) expect(rows(m, "t128x128")).toEqual(all.slice(0, m * n));
+            if (most === 128) expect(rows(20, "t64x64")).toEqual(all.slice(0, 20 * n));
+          }
+        }
+      },
+    );
   }
 
   test("nothing to do, and what a forced kernel cannot do", () => {
