@@ -16,6 +16,7 @@ import { exportGguf } from "../../src/models/export/gguf.ts";
 import { quantizeModel } from "../../src/models/export/quantize-model.ts";
 import { findModel } from "../../src/models/find-model.ts";
 import type { Linear } from "../../src/nn/linear.ts";
+import { pair, TemporaryAdapter } from "../support/adapter.ts";
 import { describeGpu, gpu } from "../support/gpu.ts";
 import { writeSmallTokenizer } from "../support/small-tokenizer.ts";
 import { fixtures, type Values, Variant } from "./variant.ts";
@@ -322,6 +323,23 @@ describeGpu("export of what is quantized", (device) => {
     using beside = await LanguageModel.fromPretrained(base, { device, adapter });
     await expect(beside.savePretrained(join(scratch, "beside"))).rejects.toThrow(/adapters beside the weights/);
     await expect(quantizeModel(adapter, join(scratch, "x"), { to: "nf4" })).rejects.toThrow(/LoRA adapter/);
+  });
+
+  test("an adapter merged into a GGUF file is a GGUF file again, with the file's tokenizer", async () => {
+    const [path, out] = [join(scratch, "adapted.gguf"), join(scratch, "adapted-again.gguf")];
+    await exportGguf(findModel(demo), path, noDevice, { format: "f16" });
+    using adapter = new TemporaryAdapter({ pairs: [pair("model.layers.0.mlp.down_proj", 8, 512, 256, 1)] });
+    using merged = await LanguageModel.fromPretrained(path, { device, adapter: adapter.directory, merge: true });
+    await merged.saveGguf(out, { format: "f16" });
+    expect(await logitsOf(out, device)).toEqual(
+      await logitsOf(path, device, { adapter: adapter.directory, merge: true }),
+    );
+    expect(await logitsOf(out, device)).not.toEqual(await logitsOf(path, device));
+    using before = GgufFile.open(path);
+    using after = GgufFile.open(out);
+    for (const [key, value] of before.metadata.entries) {
+      if (key !== "general.name") expect(after.metadata.entries.get(key)).toEqual(value);
+    }
   });
 
   test.skipIf(!holdsBfloat16)("what was changed on the device is what is saved", async () => {

@@ -25,14 +25,15 @@ export class AdapterFiles implements ModelFiles {
   /** The adapter's directory. */
   readonly path: string;
   readonly base: ModelFiles;
-  readonly #text: ModelFiles;
+  /** What tokenizer and templates are read from: the adapter's directory or the base. */
+  readonly text: ModelFiles;
   #vocabSize: { readonly own: number | undefined } | undefined;
 
   constructor(directory: string, base: ModelFiles) {
     this.form = base.form;
     this.path = directory;
     this.base = base;
-    this.#text = existsSync(join(directory, "tokenizer.json")) ? new HuggingFaceFiles(directory) : base;
+    this.text = existsSync(join(directory, "tokenizer.json")) ? new HuggingFaceFiles(directory) : base;
   }
 
   get adapter(): string {
@@ -59,11 +60,11 @@ export class AdapterFiles implements ModelFiles {
   }
 
   readTokenizer(): TokenizerFiles {
-    return this.#text.readTokenizer();
+    return this.text.readTokenizer();
   }
 
   readTemplates(): TemplateSources {
-    return this.#text.readTemplates();
+    return this.text.readTemplates();
   }
 
   openWeights(): WeightSource {

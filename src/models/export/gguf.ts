@@ -16,7 +16,7 @@ import {
 import { GgufParts } from "../../formats/gguf/parts.ts";
 import { GgufSink } from "../../formats/gguf/sink.ts";
 import type { GgufValue } from "../../formats/gguf/values.ts";
-import { sourcePaths } from "../../formats/model-files/adapter.ts";
+import { AdapterFiles, sourcePaths } from "../../formats/model-files/adapter.ts";
 import type { ModelFiles } from "../../formats/model-files/model-files.ts";
 import { checkDestination } from "../../formats/replace-directory.ts";
 import { refuseForeignWeights } from "../../formats/stored/foreign.ts";
@@ -119,8 +119,10 @@ function embeddedTokenizer(
   tokenizer: TokenizerFiles,
   config: ModelConfig,
 ): Iterable<[string, GgufValue]> {
-  if (files.form === "gguf") {
-    using parts = GgufParts.open(files.path);
+  const text = files instanceof AdapterFiles ? files.text : files;
+  const isResized = files instanceof AdapterFiles && files.vocabSize !== undefined;
+  if (text.form === "gguf" && !isResized) {
+    using parts = GgufParts.open(text.path);
     return [...parts.metadata.entries].filter(([key]) => key.startsWith("tokenizer."));
   }
   const { eosTokenIds } = files.readGenerationConfig();
