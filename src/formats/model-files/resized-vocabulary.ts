@@ -14,7 +14,8 @@ export function resizedVocabulary(directory: string, base: ModelConfig): number 
   using adapter = LoraAdapter.open(directory);
   const embedding = find(adapter.replaced, tables[0]);
   const rows = embedding?.shape[0];
-  return rows === base.vocabSize || embedding?.shape[1] !== base.hiddenSize ? undefined : rows;
+  const isOther = rows !== undefined && rows > 0 && rows !== base.vocabSize;
+  return isOther && embedding?.shape[1] === base.hiddenSize ? rows : undefined;
 }
 
 /** A base's config with another size of the vocabulary. */
