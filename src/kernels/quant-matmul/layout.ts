@@ -66,7 +66,7 @@ export interface BulkBlock {
 }
 
 /** Constants at the head of code4-bulk.cu: warps at most, bytes of a warp's ring, tables and barriers. */
-const bulk = { warps: 16, ringBytes: 2 * mmaTile * 128, fixed: 256 * 256 + 1024 + 512, mostResident: 32 } as const;
+const bulk = { warps: 16, ringBytes: 2 * mmaTile * 128, fixed: 256 * 256 + 1024 + 1024, mostResident: 32 } as const;
 
 /**
  * Undefined where shared memory is too small for 16 rows. Warps and slices come from K alone, because the order of sums depends on them:
