@@ -7,7 +7,7 @@
 // A barrier for each slot counts the bytes; the warp itself knows when a slot is free.
 //
 // Needs K a multiple of 64, rows of W a multiple of 16 bytes that start on 16, rows of x that start on 16 bytes. Block: 32 threads
-// a warp, at most 512. Shared memory: fewLayout in layout.ts, the same arithmetic as here.
+// a warp, at most 512. Shared memory: ggmlBlock in ggml-layout.ts, the same arithmetic as here.
 #define LLCUDA_BULK 1
 #include "../matmul/bulk-copy.cuh"
 #include "ggml-few.cuh"
@@ -15,7 +15,7 @@
 constexpr int STAGE_BYTES = BOXES * BOX_BYTES;
 
 struct BulkRing {
-  static constexpr int STAGES = STAGE_BYTES <= 3584 ? 3 : 2;
+  static constexpr int STAGES = 2; // more bytes under way keep x waiting
   static constexpr int BARRIER_BYTES = 32;
   const Problem& p;
   const Walk& walk;
@@ -49,8 +49,13 @@ struct BulkRing {
   }
   __device__ __forceinline__ void wait(int slot) { barrier_wait_block(barriers + 8 * slot, parity); }
   __device__ __forceinline__ void turn() { parity ^= 1; }
+  // Half a warp has every other row, which 32 bytes of each fill all banks with.
+  __device__ __forceinline__ int row_of(int half) const {
+    const int g = threadIdx.x % 32 / 4;
+    return 8 * half + (g & 3) * 2 + (g >> 2);
+  }
   __device__ __forceinline__ const u8* row(int slot, int half, int, int span) const {
-    return slots + slot * STAGE_BYTES + half * (BOX_BYTES / 2) + threadIdx.x % 32 / 4 * WIDTH + (span * span_bytes<Format> & 15);
+    return slots + slot * STAGE_BYTES + row_of(half) * WIDTH + (span * span_bytes<Format> & 15);
   }
 };
 

@@ -23,7 +23,7 @@ export function launchGgml(
   const args = { ...values, slices, parts, together };
   const options = { overlap: p.overlap === true };
   if (choice.kernel === "mma") {
-    launch(stream, ggmlMmaKernel, { format: type, dtype, rows }, shape, args, options);
+    launch(stream, ggmlMmaKernel, { format: type, dtype, rows: rows === "2" ? rows : "16" }, shape, args, options);
     return;
   }
   const format = type as (typeof ggmlBulkKernel.axes.format)[number];

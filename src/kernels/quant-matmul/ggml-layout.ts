@@ -4,7 +4,8 @@ import { mmaTile } from "./layout.ts";
 
 /** How a launch of ggml-mma.cu or ggml-bulk.cu divides its work; see ggml-few.cuh. */
 export interface GgmlBlock {
-  readonly rows: "2" | "16";
+  /** Most rows of x that the kernel is built for: of ggml-mma.cu 2 or 16. */
+  readonly rows: "2" | "8" | "16";
   readonly warps: number;
   /** Parts of K, each of warps of its own. */
   readonly slices: number;
@@ -28,7 +29,7 @@ export interface GgmlProblem {
 export const ggmlBoxes: Partial<Record<GgmlFormat, { readonly count: number; readonly width: number }>> = {
   q4_0: { count: 1, width: 144 },
   q8_0: { count: 2, width: 144 },
-  q4_k: { count: 1, width: 160 },
+  q4_k: { count: 1, width: 144 },
   q5_k: { count: 1, width: 176 },
   q6_k: { count: 1, width: 240 },
 };
@@ -37,6 +38,8 @@ export const ggmlBoxes: Partial<Record<GgmlFormat, { readonly count: number; rea
 const warpCounts = [16, 8, 4, 2, 1] as const;
 const levelBytes = 256 * 32 * 4;
 const barrierBytes = 32;
+/** Items that a warp of ggml-bulk.cu asks for ahead. */
+const bulkStages = 2;
 
 /** Bytes of a tile's span in shared memory: constants of the two sources. */
 function stageBytes(format: GgmlFormat, bulk: boolean): number {
@@ -52,13 +55,15 @@ function stageBytes(format: GgmlFormat, bulk: boolean): number {
 }
 
 /** Shared memory of a block that its warps share, and that each adds, but for sums. */
-function ringBytes(format: GgmlFormat, rows: 2 | 16, bulk: boolean) {
-  const { group, hasMin } = formatShape(format);
+function ringBytes(format: GgmlFormat, rows: 2 | 8 | 16, bulk: boolean) {
+  const levels = format === "iq4_nl" || format === "iq4_xs";
   const stage = stageBytes(format, bulk);
-  const xSums = hasMin ? (spanValues / group) * rows * 4 : 0;
+  const stages = bulk ? bulkStages : stage <= 3584 ? 3 : 2;
+  const { group, hasMin } = formatShape(format);
+  const xSums = hasMin && rows > 2 ? (spanValues / group) * rows * 4 : 0;
   return {
-    shared: format === "iq4_nl" || format === "iq4_xs" ? levelBytes : 0,
-    perWarp: (stage <= 3584 ? 3 : 2) * stage + xSums + (bulk ? barrierBytes : 0),
+    shared: levels ? levelBytes : 0,
+    perWarp: stages * stage + xSums + (bulk ? barrierBytes : 0),
   };
 }
 
@@ -81,7 +86,7 @@ export function ggmlBlock(
   const parts = Math.floor(most / slices);
   const warps = slices * parts;
 
-  const rows = p.m <= 2 ? 2 : 16;
+  const rows = p.m <= 2 ? 2 : bulk && p.m <= 8 ? 8 : 16;
   const tiles = Math.ceil(p.rows / mmaTile);
   const blocks = Math.min(tiles, on.multiprocessors);
   const { shared, perWarp } = ringBytes(p.format, rows, bulk);

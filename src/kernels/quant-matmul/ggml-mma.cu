@@ -6,7 +6,7 @@
 // starts `skew` bytes into the first. Lane (g, t) copies pieces t, t + 4, ... of rows g and g + 8.
 //
 // Needs K a multiple of 64, rows of x that start on 16 bytes, W on what `weightAlignment` in formats.ts says. Block: 32 threads a
-// warp, at most 512; shared memory: fewLayout in layout.ts, the same arithmetic as here.
+// warp, at most 512; shared memory: ggmlBlock in ggml-layout.ts, the same arithmetic as here.
 #include "ggml-few.cuh"
 
 constexpr bool SKEWED = Format::VALUES == 32 || span_bytes<Format> % 16 != 0; // a span may begin between two pieces
@@ -67,8 +67,9 @@ struct PieceRing {
     __syncwarp();
   }
   __device__ __forceinline__ void turn() {}
+  __device__ __forceinline__ int row_of(int half) const { return threadIdx.x % 32 / 4 + 8 * half; }
   __device__ __forceinline__ const u8* row(int slot, int half, int tile, int span) const {
-    const int r = threadIdx.x % 32 / 4 + 8 * half;
+    const int r = row_of(half);
     const u32 begin = u32(reinterpret_cast<u64>(weight)) + u32(weight_row<TILE>(p, tile, r)) * rowBytes + span * span_bytes<Format>;
     return slots + slot * STAGE_BYTES + r * ROW_PITCH + (begin & 31u);
   }

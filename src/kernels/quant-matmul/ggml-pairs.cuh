@@ -1,62 +1,69 @@
 // GGML blocks as operands of the tensor cores: for a lane (g, t), the 16 values that it feeds of a chunk of 64 in one row, as
 // eight registers of two 16-bit floats, and the scales of a chunk. Layouts and order are those of ../ggml/blocks.cuh.
 //
-// The bits of a code are moved to the top of a float's mantissa, under an exponent that makes the number START + q, exactly:
+// The bits of a code are brought into a float's mantissa, under an exponent that makes the number START + q, exactly. Four bits:
 //
-//            sign, exponent    mantissa                     4 bits: 0x4180 | q << 3 = 16 + q in bf16
-//   bf16     0 1000 0011       qqqq 000                              0x5400 | q << 4 = 64 + q in f16
+//            sign, exponent    mantissa
+//   bf16     0 1000 0110       000 qqqq          0x4300 | q = 128 + q, whatever the bits; of two, 4 + q
+//   f16      0 10101           00 qqqq 0000      0x5400 | q << 4 = 64 + q: the upper half of a byte is where it must be
 //
 // Four codes are shifted and masked together, one a byte (the lower byte of the float), and `prmt` puts the upper byte, a
-// constant, beside each: 1 to 1.5 operations a value. For a type with a min START stays: the caller takes START times the sum of x
-// out of the sums together with the min. For the others one more operation on two values leaves q itself, exactly.
+// constant, beside each: 0.9 operations a value for 4 bits, 1.5 for 5 and 6. For a type with a min START stays: the caller takes
+// START times the sum of x out of the sums together with the min. For the others one more operation on two values leaves q itself.
 #pragma once
 #include "../ggml/blocks.cuh"
 
 constexpr bool BRAIN = is_same<scalar_t, bf16>;
 // How ggml-bulk.cu copies a span: as BOXES boxes of WIDTH bytes of 16 rows each, so that rows start on 16 bytes. WIDTH is at most
-// 256, and such that rows lie in different banks. Elsewhere rows start where they start in memory.
+// 256, and an odd number of times 16: eight rows lie in different banks. Elsewhere rows start where they start in memory.
 #ifdef LLCUDA_BULK
 constexpr int BOXES = is_same<Format, q8_0> ? 2 : 1;
-constexpr int WIDTH = is_same<Format, q6_k> ? 240 : is_same<Format, q5_k> ? 176 : is_same<Format, q4_k> ? 160 : 144;
+constexpr int WIDTH = is_same<Format, q6_k> ? 240 : is_same<Format, q5_k> ? 176 : 144;
 #else
 constexpr int BOXES = 1, WIDTH = 0;
 #endif
 constexpr int BOX_BYTES = 16 * WIDTH;
 
-// Codes of `bits` bits, one a byte. Where the exponent is odd its lowest bit lies in the codes' byte: it is left out, and registers
-// hold half of START + q.
+// Codes of `bits` bits, one a byte. The exponent's lowest bit may lie in their byte: LOW.
 template <int bits>
 struct Code {
-  static constexpr int AT = (BRAIN ? 7 : 8) - bits; // of its lowest bit
-  static constexpr int START = (BRAIN ? 1 : 4) << bits;
-  static constexpr u32 EXPONENT = BRAIN ? (127 + bits) << 7 : (17 + bits) << 10;
-  static constexpr u32 HIGH = (EXPONENT >> 8) * 0x01010101u;
-  static constexpr int FACTOR = EXPONENT & 128u ? 2 : 1;
+  static constexpr int AT = !BRAIN ? 8 - bits : bits == 2 ? 5 : 0; // of its lowest bit
+  static constexpr int START = 1 << ((BRAIN ? 7 : 10) - AT);
+  static constexpr u32 EXPONENT = BRAIN ? u32(134 - AT) << 7 : u32(25 - AT) << 10;
+  static constexpr u32 HIGH = (EXPONENT >> 8) * 0x01010101u, LOW = (EXPONENT & 255u) * 0x01010101u;
 };
 
-// `width` bits of every byte, from bit `from` to bit `to`.
-template <int width>
-__device__ __forceinline__ u32 move_bits(u32 bytes, int from, int to) {
-  const u32 mask = ((1u << width) - 1u) * 0x01010101u;
-  return (from > to ? bytes >> (from - to) : bytes << (to - from)) & mask << to;
-}
-
-// a * factor + b, in pairs.
-__device__ __forceinline__ u32 multiply_add_pair(u32 a, float factor, u32 b) {
+// bits & mask | others, in one operation: left to itself, the compiler makes two of it where both are constants.
+__device__ __forceinline__ u32 mask_and_add(u32 bits, u32 mask, u32 others) {
   u32 r;
-  const u32 factors = from_float<scalar_t>(factor).bits * 0x00010001u;
-  if constexpr (BRAIN) asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(factors), "r"(b));
-  else asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(factors), "r"(b));
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(bits), "r"(mask), "r"(others));
   return r;
 }
 
+// `width` bits of every byte, from bit `from` to bit `to`, and `others`.
+template <int width>
+__device__ __forceinline__ u32 move_bits(u32 bytes, int from, int to, u32 others) {
+  const u32 mask = ((1u << width) - 1u) * 0x01010101u;
+  return mask_and_add(from > to ? bytes >> (from - to) : bytes << (to - from), mask << to, others);
+}
+
+// a + b, in pairs. As a multiplication by one, too: sm_80 has no addition of bf16.
+__device__ __forceinline__ u32 add_pairs(u32 a, u32 b) {
+  u32 r;
+  const u32 one = from_float<scalar_t>(1.0f).bits * 0x00010001u;
+  if constexpr (BRAIN) asm("fma.rn.bf16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(one), "r"(b));
+  else asm("fma.rn.f16x2 %0, %1, %2, %3;" : "=r"(r) : "r"(a), "r"(one), "r"(b));
+  return r;
+}
+
+// Four codes, one a byte.
 template <class F, int bits>
 __device__ __forceinline__ void widen(u32 (&pairs)[8], int i, u32 codes) {
   u32 low = __byte_perm(codes, Code<bits>::HIGH, 0x4140), high = __byte_perm(codes, Code<bits>::HIGH, 0x4342);
   if constexpr (!F::HAS_MIN) {
     const u32 minus = from_float<scalar_t>(-float(Code<bits>::START + F::BIAS)).bits * 0x00010001u;
-    low = multiply_add_pair(low, Code<bits>::FACTOR, minus);
-    high = multiply_add_pair(high, Code<bits>::FACTOR, minus);
+    low = add_pairs(low, minus);
+    high = add_pairs(high, minus);
   }
   pairs[2 * i] = low;
   pairs[2 * i + 1] = high;
@@ -84,8 +91,7 @@ __device__ __forceinline__ const u8* blocks_of(const u8* span, int c) {
 // What readers have in common.
 template <class F, int bits = 0>
 struct Common {
-  static constexpr int START = F::HAS_MIN ? Code<bits>::START : 0; // what FACTOR times a register is above q
-  static constexpr int FACTOR = F::HAS_MIN ? Code<bits>::FACTOR : 1;
+  static constexpr int START = F::HAS_MIN ? Code<bits>::START : 0; // what registers are above q
   static constexpr bool LEVELS = false; // needs a table, which fill() makes at the start of shared memory
   static __device__ __forceinline__ void fill() {}
   static __device__ __forceinline__ ChunkScales<F> scales(const u8* span, int c) {
@@ -122,16 +128,17 @@ struct Small : Common<F, bits> {
   }
   template <int block>
   static __device__ __forceinline__ void decode(u32 (&out)[8], const u8* blocks, int t) {
-    constexpr int begin = block * F::BYTES + QS;
+    constexpr int begin = block * F::BYTES + QS, AT = Code<bits>::AT;
     const u32 word = word_of<begin>(blocks, t);
     u32 high = 0;
     if constexpr (bits == 5) high = word_of<begin - 4>(blocks, 0) >> 4 * t;
 #pragma unroll
     for (int upper = 0; upper < 2; upper++) {
-      u32 codes = move_bits<4>(word, 4 * upper, Code<bits>::AT);
-      constexpr int to = Code<5>::AT + 4;
-      if constexpr (bits == 5) codes |= (high >> 16 * upper & 15u) * (0x00204081u << to) & 0x01010101u << to;
-      widen<F, bits>(out, 2 * block + upper, codes);
+      u32 others = Code<bits>::LOW;
+      if constexpr (bits == 5) {
+        others = mask_and_add((high >> 16 * upper & 15u) * (0x00204081u << (AT + 4)), 0x01010101u << (AT + 4), others);
+      }
+      widen<F, bits>(out, 2 * block + upper, move_bits<4>(word, 4 * upper, AT, others));
     }
   }
 };
@@ -151,12 +158,12 @@ struct Reader<q8_0> : Common<q8_0> {
   static __device__ __forceinline__ void widen(u32 (&out)[8], int i, u32 word) {
     if constexpr (BRAIN) {
       const u32 low = word & 0x7f7f7f7fu, sign = word & 0x80808080u;
-      out[2 * i] = multiply_add_pair(__byte_perm(low, 0x43434343u, 0x4140), 1.0f, __byte_perm(sign, 0xc3c3c3c3u, 0x4140));
-      out[2 * i + 1] = multiply_add_pair(__byte_perm(low, 0x43434343u, 0x4342), 1.0f, __byte_perm(sign, 0xc3c3c3c3u, 0x4342));
+      out[2 * i] = add_pairs(__byte_perm(low, 0x43434343u, 0x4140), __byte_perm(sign, 0xc3c3c3c3u, 0x4140));
+      out[2 * i + 1] = add_pairs(__byte_perm(low, 0x43434343u, 0x4342), __byte_perm(sign, 0xc3c3c3c3u, 0x4342));
     } else {
       const u32 above = word ^ 0x80808080u, minus = 0xe480e480u; // -1152
-      out[2 * i] = multiply_add_pair(__byte_perm(above, 0x64646464u, 0x4140), 1.0f, minus);
-      out[2 * i + 1] = multiply_add_pair(__byte_perm(above, 0x64646464u, 0x4342), 1.0f, minus);
+      out[2 * i] = add_pairs(__byte_perm(above, 0x64646464u, 0x4140), minus);
+      out[2 * i + 1] = add_pairs(__byte_perm(above, 0x64646464u, 0x4342), minus);
     }
   }
   static __device__ __forceinline__ void pairs(u32 (&out)[8], const u8* span, int c, int t) {
@@ -171,28 +178,29 @@ struct Reader<q8_0> : Common<q8_0> {
 
 // ---- blocks of 256 ---------------------------------------------------------------------------------------------------
 
-// d, dmin | 12 bytes of scales and mins | fifth bits | nibbles at QS.
+// d, dmin | 12 bytes of scales and mins | fifth bits | nibbles at QS. Rows start on 16 bytes.
 template <class F, int QS, int bits>
 struct Nibbles256 : Common<F, bits> {
   static __device__ __forceinline__ void pairs(u32 (&out)[8], const u8* span, int c, int t) {
+    constexpr int AT = Code<bits>::AT;
     const uint2 words = *reinterpret_cast<const uint2*>(span + QS + 32 * c + 8 * t);
     uint2 high = {0, 0};
     if constexpr (bits == 5) high = *reinterpret_cast<const uint2*>(span + 16 + 8 * t);
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-      u32 codes = move_bits<4>(i % 2 ? words.y : words.x, i / 2 * 4, Code<bits>::AT);
-      if constexpr (bits == 5) codes |= move_bits<1>(i % 2 ? high.y : high.x, 2 * c + i / 2, Code<5>::AT + 4);
-      widen<F, bits>(out, i, codes);
+      u32 others = Code<bits>::LOW;
+      if constexpr (bits == 5) others = move_bits<1>(i % 2 ? high.y : high.x, 2 * c + i / 2, AT + 4, others);
+      widen<F, bits>(out, i, move_bits<4>(i % 2 ? words.y : words.x, i / 2 * 4, AT, others));
     }
   }
-  // Two groups at once, in halves of words. The last four groups have their lower four bits in the last bytes.
+  // Both scales and both mins at once, a byte each. The last four groups have their lower four bits in the last bytes.
   static __device__ __forceinline__ ChunkScales<F> scales(const u8* span, int c) {
-    const unsigned short* halves = reinterpret_cast<const unsigned short*>(span + 4) + c % 2;
-    const u32 a = halves[0], b = halves[2], low = halves[4];
-    const u32 scale = c < 2 ? a & 0x3f3fu : (low & 0x0f0fu) | (a >> 2 & 0x3030u);
-    const u32 min = c < 2 ? b & 0x3f3fu : (low >> 4 & 0x0f0fu) | (b >> 2 & 0x3030u);
-    const float d = load_half(span), dmin = load_half(span + 2);
-    return {{times_byte(d, scale, 0), times_byte(d, scale, 1)}, {times_byte(dmin, min, 0), times_byte(dmin, min, 1)}};
+    const uint4 head = *reinterpret_cast<const uint4*>(span); // d, dmin | two bits, six bits of scales | of mins | four bits
+    const u32 take = c % 2 ? 0x7632u : 0x5410u;
+    const u32 six = __byte_perm(head.y, head.z, take), four = __byte_perm(head.w, head.w >> 4, take) & 0x0f0f0f0fu;
+    const u32 codes = c < 2 ? six & 0x3f3f3f3fu : four | (six >> 2 & 0x30303030u);
+    const float d = to_float(f16{(unsigned short)(head.x)}), dmin = to_float(f16{(unsigned short)(head.x >> 16)});
+    return {{times_byte(d, codes, 0), times_byte(d, codes, 1)}, {times_byte(dmin, codes, 2), times_byte(dmin, codes, 3)}};
   }
 };
 template <>
@@ -206,7 +214,7 @@ struct Reader<q2_k> : Common<q2_k, 2> {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       const u32 four = load_4<4>(span + 16 + c / 2 * 32 + i % 2 * 16 + 4 * t);
-      widen<q2_k, 2>(out, i, move_bits<2>(four, 2 * (c % 2 * 2 + i / 2), Code<2>::AT));
+      widen<q2_k, 2>(out, i, move_bits<2>(four, 2 * (c % 2 * 2 + i / 2), Code<2>::AT, Code<2>::LOW));
     }
   }
   static __device__ __forceinline__ ChunkScales<q2_k> scales(const u8* span, int c) {
@@ -228,8 +236,8 @@ struct Reader<q3_k> : Common<q3_k> {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       const int l = i % 2 * 16 + 4 * t, j = c % 2 * 2 + i / 2;
-      const u32 low = move_bits<2>(load_4<2>(span + 32 + c / 2 * 32 + l), 2 * j, Code<3>::AT);
-      widen<q3_k, 3>(out, i, low | move_bits<1>(load_4<2>(span + l), c / 2 * 4 + j, Code<3>::AT + 2));
+      const u32 low = move_bits<2>(load_4<2>(span + 32 + c / 2 * 32 + l), 2 * j, Code<3>::AT, Code<3>::LOW);
+      widen<q3_k, 3>(out, i, move_bits<1>(load_4<2>(span + l), c / 2 * 4 + j, Code<3>::AT + 2, low));
     }
   }
 };
@@ -240,9 +248,9 @@ struct Reader<q6_k> : Common<q6_k> {
 #pragma unroll
     for (int i = 0; i < 4; i++) {
       const int v = 16 * i + 4 * t, h = c / 2, s = c % 2;
-      const u32 low = move_bits<4>(load_4<2>(span + 64 * h + v), 4 * s, Code<6>::AT);
+      const u32 low = move_bits<4>(load_4<2>(span + 64 * h + v), 4 * s, Code<6>::AT, Code<6>::LOW);
       const u32 high = load_4<2>(span + 128 + 32 * h + v % 32);
-      widen<q6_k, 6>(out, i, low | move_bits<2>(high, 2 * (2 * s + i / 2), Code<6>::AT + 4));
+      widen<q6_k, 6>(out, i, move_bits<2>(high, 2 * (2 * s + i / 2), Code<6>::AT + 4, low));
     }
   }
   static __device__ __forceinline__ ChunkScales<q6_k> scales(const u8* span, int c) {

@@ -118,7 +118,7 @@ export const ggmlBulkKernel = defineKernel({
   source: "quant-matmul/ggml-bulk.cu",
   args: { map: "tensorMap", ...fewArgs },
   // The types that most files are made of.
-  axes: { format: ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"], dtype: ["f16", "bf16"], rows: ["2", "16"] },
+  axes: { format: ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"], dtype: ["f16", "bf16"], rows: ["2", "8", "16"] },
   targets: ["sm_90"],
 });
 
