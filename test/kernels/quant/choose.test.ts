@@ -141,6 +141,7 @@ describe("how warps divide the work", () => {
     expect(of(4096, 14336)).toMatchObject({ warps: 14, slices: 14, parts: 1, together: 2, blocks: 132 });
     expect(of(1024, 1024)).toMatchObject({ warps: 16, slices: 4, parts: 4, together: 4, blocks: 64 });
     expect(of(28672, 4096, 16).together).toBeLessThan(14); // in steps, as shared memory holds sums
+    expect([1, 2, 3, 8, 9, 16].map((m) => of(4096, 4096, m).rows)).toEqual(["2", "2", "8", "8", "16", "16"]);
   });
 });
 
