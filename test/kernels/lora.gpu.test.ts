@@ -3,12 +3,15 @@ import { bfloat16, type DType, float16, float32, type HostArray } from "../../sr
 import type { DevicePtr } from "../../src/driver/api.ts";
 import {
   type LoraEntry,
+  type LoraSums,
   loraEntry,
   loraEntryWords,
   loraExpand,
   loraGate,
   loraShrink,
+  loraSplit,
 } from "../../src/kernels/lora/lora.ts";
+import { leastRows } from "../../src/kernels/lora/tiles.ts";
 import {
   allocate,
   bits,
@@ -76,6 +79,7 @@ const cases: Case[] = [float32, float16, bfloat16].flatMap((dtype) => [
     ],
   },
   { dtype, rows: 33, k: 64, widths: [150], ranks: [[136], [8]] },
+  { dtype, rows: 270, k: 96, widths: [36], ranks: [[38], [80]] }, // 64 ranks a block
 ]);
 
 interface Factors {
@@ -145,25 +149,31 @@ describeGpu("low-rank adapters", (device) => {
     return { n, result };
   }
 
+  function shrink(input: Parameters<typeof loraSplit>[1]): LoraSums {
+    const split = loraSplit(device, input);
+    const hBytes = split * input.rows * input.parts * input.maxRank * 4;
+    const h = allocate(device, hBytes);
+    poison(device, h, hBytes);
+    loraShrink(device.stream, { ...input, h, split });
+    return { h, split };
+  }
+
   function setUp(c: Case) {
     const factors = factorsOf(c);
     const slots = slotsOf(c);
     const x = randomArray(c.dtype, c.rows * c.k, 7);
     const maxRank = Math.max(...c.ranks.flat());
-    const hBytes = c.rows * c.widths.length * maxRank * 4;
-    const h = allocate(device, hBytes);
-    poison(device, h, hBytes);
     const table = tableOf(factors);
     const rows = { table, slots: upload(device, slots), rows: c.rows, parts: c.widths.length, maxRank, dtype: c.dtype };
-    loraShrink(device.stream, { ...rows, h, x: upload(device, x), cols: c.k });
-    return { slots, x, h, rows, ...deltas(c, toNumbers(c.dtype, x), slots, factors) };
+    const sums = shrink({ ...rows, x: upload(device, x), cols: c.k });
+    return { slots, x, rows: { ...rows, ...sums }, ...deltas(c, toNumbers(c.dtype, x), slots, factors) };
   }
 
   test.each(cases)("$dtype.name: $rows rows of $k, parts of $widths", (c) => {
-    const { slots, h, rows, n, result } = setUp(c);
+    const { slots, rows, n, result } = setUp(c);
     const before = randomArray(c.dtype, c.rows * n, 8);
     const y = output(device, c.dtype, c.rows * n, before);
-    loraExpand(device.stream, { ...rows, y: y.ptr, h, cols: n });
+    loraExpand(device.stream, { ...rows, y: y.ptr, cols: n });
     const expected = toNumbers(c.dtype, before).map((value, i) => value + result[i]!);
     const rounding = c.dtype === float32 ? 0 : roundingTolerance(c.dtype, 0.5);
     expect(relativeL2(y.numbers(), expected) < rounding + 1e-6).toBe(true);
@@ -173,29 +183,58 @@ describeGpu("low-rank adapters", (device) => {
     for (const [row, slot] of slots.entries()) if (slot < 0) expect(rowBits(after, row)).toEqual(rowBits(before, row));
   });
 
-  // Or, of more rows than decode steps have, which tensor cores may take, among copies of itself.
+  // Or, of as many rows as tensor cores may take, among copies of itself.
   test.each(cases)("$dtype.name: a row of $rows has the bits that it has alone", (c) => {
-    const copies = c.rows > 64 ? 65 : 1;
+    const copies = c.rows >= leastRows ? leastRows : 1;
     const repeated = (array: HostArray): HostArray => {
       const all = c.dtype.array(array.length * copies);
       for (let i = 0; i < copies; i++) all.set(array as never, i * array.length);
       return all;
     };
-    const { slots, x, h, rows, n } = setUp(c);
+    const { slots, x, rows, n } = setUp(c);
     const before = randomArray(c.dtype, c.rows * n, 8);
     const y = output(device, c.dtype, c.rows * n, before);
-    loraExpand(device.stream, { ...rows, y: y.ptr, h, cols: n });
+    loraExpand(device.stream, { ...rows, y: y.ptr, cols: n });
     const together = y.stored();
     for (const row of [0, Math.floor(c.rows / 2), c.rows - 1]) {
       const part = (array: HostArray, width: number) => array.slice(row * width, (row + 1) * width) as HostArray;
       const own = new Int32Array(copies).fill(slots[row]!);
       const alone = { ...rows, rows: copies, slots: upload(device, own) };
-      const left = allocate(device, copies * rows.parts * rows.maxRank * 4);
-      loraShrink(device.stream, { ...alone, h: left, x: upload(device, repeated(part(x, c.k))), cols: c.k });
+      const sums = shrink({ ...alone, x: upload(device, repeated(part(x, c.k))), cols: c.k });
       const single = output(device, c.dtype, copies * n, repeated(part(before, n)));
-      loraExpand(device.stream, { ...alone, y: single.ptr, h: left, cols: n });
+      loraExpand(device.stream, { ...alone, ...sums, y: single.ptr, cols: n });
       expect(bits(single.stored())).toEqual(bits(repeated(part(together, n))));
     }
+  });
+
+  test.each([float16, bfloat16])("$name: the parts of K add up to the sums of the whole, in order", (dtype) => {
+    const c: Case = {
+      dtype,
+      rows: 40,
+      k: 2144,
+      widths: [8, 8],
+      ranks: [
+        [38, 5],
+        [0, 16],
+      ],
+    };
+    const x = upload(device, randomArray(dtype, c.rows * c.k, 7));
+    const slots = upload(device, slotsOf(c));
+    const shape = { rows: c.rows, parts: 2, maxRank: 38, dtype };
+    const table = tableOf(factorsOf(c));
+    const count = shape.rows * shape.parts * shape.maxRank;
+    const sums = [1, 3].map((split) => {
+      const h = output(device, float32, split * count, new Float32Array(split * count));
+      loraShrink(device.stream, { ...shape, table, slots, x, cols: c.k, h: h.ptr, split });
+      const parts = h.numbers();
+      return Array.from({ length: count }, (_, i) => {
+        let sum = 0;
+        for (let s = 0; s < split; s++) sum = Math.fround(sum + parts[s * count + i]!);
+        return sum;
+      });
+    });
+    expect(sums[1]).toEqual(sums[0]);
+    expect(sums[0]!.some((sum) => sum !== 0)).toBe(true);
   });
 
   const gated = [float32, float16, bfloat16].flatMap((dtype) =>
@@ -215,12 +254,12 @@ describeGpu("low-rank adapters", (device) => {
     ].flatMap((c) => (["silu", "gelu"] as const).map((activation) => ({ ...c, activation }))),
   );
   test.each(gated)("$dtype.name, $activation of gates: $rows rows of $k, parts of $widths", (c) => {
-    const { h, rows, n, result } = setUp(c);
+    const { rows, n, result } = setUp(c);
     const z = randomArray(float32, c.rows * n, 9) as Float32Array;
     const f = n / 2;
     const out = output(device, c.dtype, c.rows * f);
     const halves = upload(device, z);
-    loraGate(device.stream, { ...rows, out: out.ptr, z: halves, h, cols: f, activation: c.activation });
+    loraGate(device.stream, { ...rows, out: out.ptr, z: halves, cols: f, activation: c.activation });
     const sigmoid = (v: number) => 1 / (1 + Math.exp(-v));
     const act = (v: number) =>
       v * sigmoid(c.activation === "silu" ? v : 2 * Math.sqrt(2 / Math.PI) * (v + 0.044715 * v ** 3));

@@ -1,11 +1,13 @@
 import { bfloat16, type DType, float32 } from "../../base/dtype.ts";
 import type { DevicePtr } from "../../driver/api.ts";
+import type { Device } from "../../driver/device.ts";
 import type { Stream } from "../../driver/stream.ts";
 import { type GateActivation, gateKinds } from "../activation/activation.ts";
 import { floatDTypes, floatTargets, floatVariant } from "../float-variant.ts";
 import { deviceTargets, launch } from "../library.ts";
 import { defineKernel } from "../spec.ts";
 import { targetNumber } from "../target.ts";
+import { leastRows, shrinkRankBlocks, shrinkShared, tilesAtOnce, tilesSplit, windows } from "./tiles.ts";
 
 const common = {
   table: "ptr",
@@ -29,7 +31,8 @@ export const loraShrinkKernel = defineKernel({
 export const loraShrinkMmaKernel = defineKernel({
   family: "lora_shrink_mma",
   source: "lora/lora-shrink-mma.cu",
-  args: { h: "ptr", x: "ptr", ...common },
+  args: { h: "ptr", x: "ptr", ...common, split: "i32" },
+  // Of a block.
   axes: { dtype: ["f16", "bf16"] },
   targets: ["sm_80", "sm_90"],
 });
@@ -45,7 +48,7 @@ export const loraExpandKernel = defineKernel({
 export const loraExpandMmaKernel = defineKernel({
   family: "lora_expand_mma",
   source: "lora/lora-expand-mma.cu",
-  args: { y: "ptr", h: "ptr", ...common },
+  args: { y: "ptr", h: "ptr", ...common, split: "i32" },
   axes: { dtype: ["f16", "bf16"] },
   targets: ["sm_80", "sm_90"],
 });
@@ -61,29 +64,17 @@ export const loraGateKernel = defineKernel({
 export const loraGateMmaKernel = defineKernel({
   family: "lora_gate_mma",
   source: "lora/lora-gate-mma.cu",
-  args: { out: "ptr", z: "ptr", h: "ptr", ...common, kind: "i32" },
+  args: { out: "ptr", z: "ptr", h: "ptr", ...common, split: "i32", kind: "i32" },
   axes: { dtype: ["f16", "bf16"] },
   targets: ["sm_80", "sm_90"],
 });
 
 /** Sums up to which each gets a block of its own: what a large GPU runs at once. */
 const fewSums = 512;
-/**
- * Rows of decode steps, which may all have different adapters: a block has one of them. More rows are prompts, whose rows with
- * one adapter come in runs: a block has several, and reads A and B once for four of a run.
- */
+/** Rows of which a block of the kernels without tensor cores has one; of more, several: A and B once for four of a run. */
 const decodeRows = 64;
 const shrinkThreads = 256;
 const columnThreads = 128;
-/** What blocks of the tensor-core kernels have: of rows, of ranks in lora_shrink_mma, of columns in the others. */
-const mma = {
-  rows: 16,
-  shrinkThreads: 512,
-  ranks: 32,
-  columnThreads: 128,
-  expandColumns: 256,
-  gateColumns: 128,
-} as const;
 
 /** The rows of a batch, and where their adapters lie for one projection. */
 export interface LoraRows {
@@ -96,6 +87,14 @@ export interface LoraRows {
   /** At least the rank of every entry. */
   readonly maxRank: number;
   readonly dtype: DType;
+}
+
+/** What the first half leaves for the second. */
+export interface LoraSums {
+  /** float32 [split, T, parts, maxRank]. */
+  readonly h: DevicePtr;
+  /** Parts of K, which the second half adds up: of `loraSplit`. */
+  readonly split: number;
 }
 
 /** One part of a stacked weight under one adapter. */
@@ -128,25 +127,38 @@ export function loraEntry(e: LoraEntry | undefined): BigInt64Array {
   return words;
 }
 
+/** The first half's input. */
+interface LoraInput extends LoraRows {
+  /** [T, K], contiguous. */
+  readonly x: DevicePtr;
+  /** K. */
+  readonly cols: number;
+}
+
+/**
+ * In how many parts of K `loraShrink` is to leave its sums: more than one where the product has too few tiles to keep a GPU
+ * busy. The bits of the result do not depend on it.
+ */
+export function loraSplit(device: Device, p: LoraInput): number {
+  return shrinksOnTensorCores(device, p) ? tilesSplit(p, device.attributes.multiprocessors) : 1;
+}
+
 /** h[t, part, r] = Σₖ x[t, k] · A[r, k] for rows with an adapter; other elements of h stay as they are. */
-export function loraShrink(
-  stream: Stream,
-  p: LoraRows & {
-    /** float32 [T, parts, maxRank]. */
-    readonly h: DevicePtr;
-    /** [T, K], contiguous. */
-    readonly x: DevicePtr;
-    /** K. */
-    readonly cols: number;
-  },
-): void {
+export function loraShrink(stream: Stream, p: LoraInput & LoraSums): void {
   if (p.rows === 0 || p.maxRank === 0) return;
-  const half = mmaVariant(stream, p);
-  if (half && p.cols % 32 === 0 && (p.x & 15n) === 0n) {
-    const blocks = Math.ceil(p.maxRank / mma.ranks) * Math.ceil(p.rows / mma.rows);
-    const shape = { grid: [blocks, p.parts], block: mma.shrinkThreads } as const;
-    const args = { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols };
-    launch(stream, loraShrinkMmaKernel, half, shape, args, { overlap: true });
+  if (shrinksOnTensorCores(stream.device, p)) {
+    launch(
+      stream,
+      loraShrinkMmaKernel,
+      { dtype: short16(p.dtype) },
+      {
+        grid: [shrinkRankBlocks(p.maxRank) * p.split, windows(p.rows) * p.parts, tilesAtOnce(p.rows)],
+        block: shrinkThreads,
+        sharedBytes: shrinkShared,
+      },
+      { h: p.h, x: p.x, ...rowArguments(p), cols: p.cols, split: p.split },
+      { overlap: true },
+    );
     return;
   }
   const wide = (p.cols * p.dtype.bytes) % 16 === 0 && (p.x & 15n) === 0n;
@@ -162,30 +174,33 @@ export function loraShrink(
   );
 }
 
-/** The variant of the tensor-core kernels, for prompts and where there are any. */
-function mmaVariant(stream: Stream, { rows, dtype }: LoraRows): { readonly dtype: "f16" | "bf16" } | undefined {
-  if (rows <= decodeRows || dtype === float32 || targetNumber(deviceTargets(stream.device)[0]!) < 80) return undefined;
-  return { dtype: dtype === bfloat16 ? "bf16" : "f16" };
+function shrinksOnTensorCores(device: Device, p: LoraInput): boolean {
+  return usesTensorCores(device, p) && p.cols % 32 === 0 && (p.x & 15n) === 0n;
+}
+
+function usesTensorCores(device: Device, { rows, dtype }: Pick<LoraRows, "rows" | "dtype">): boolean {
+  return rows >= leastRows && dtype !== float32 && targetNumber(deviceTargets(device)[0]!) >= 80;
+}
+
+function short16(dtype: DType): "f16" | "bf16" {
+  return dtype === bfloat16 ? "bf16" : "f16";
 }
 
 /** y[t, n] += scale · Σᵣ h[t, part of n, r] · B[n, r], float32 inside, rounded once. */
 export function loraExpand(
   stream: Stream,
-  p: LoraRows & {
-    /** [T, N], contiguous. */
-    readonly y: DevicePtr;
-    /** float32 [T, parts, maxRank]. */
-    readonly h: DevicePtr;
-    /** N. */
-    readonly cols: number;
-  },
+  p: LoraRows &
+    LoraSums & {
+      /** [T, N], contiguous. */
+      readonly y: DevicePtr;
+      /** N. */
+      readonly cols: number;
+    },
 ): void {
   if (p.rows === 0 || p.cols === 0) return;
-  const half = mmaVariant(stream, p);
-  if (half) {
-    const grid = [Math.ceil(p.cols / mma.expandColumns), Math.ceil(p.rows / mma.rows)] as const;
-    const args = { y: p.y, h: p.h, ...rowArguments(p), cols: p.cols };
-    launch(stream, loraExpandMmaKernel, half, { grid, block: columnThreads }, args, { overlap: true });
+  if (usesTensorCores(stream.device, p)) {
+    const args = { y: p.y, h: p.h, ...rowArguments(p), cols: p.cols, split: p.split };
+    launch(stream, loraExpandMmaKernel, { dtype: short16(p.dtype) }, columnTiles(p), args, { overlap: true });
     return;
   }
   const tile = tileOf(p);
@@ -202,24 +217,29 @@ export function loraExpand(
 /** out[t, f] = act(z[t, f] + d[t, f]) · (z[t, F + f] + d[t, F + f]) with the d that `loraExpand` adds; rounded once. */
 export function loraGate(
   stream: Stream,
-  p: LoraRows & {
-    /** [T, F], contiguous. */
-    readonly out: DevicePtr;
-    /** float32 [T, 2F], contiguous: gate | up. */
-    readonly z: DevicePtr;
-    /** float32 [T, parts, maxRank]. */
-    readonly h: DevicePtr;
-    /** F. */
-    readonly cols: number;
-    readonly activation: GateActivation;
-  },
+  p: LoraRows &
+    LoraSums & {
+      /** [T, F], contiguous. */
+      readonly out: DevicePtr;
+      /** float32 [T, 2F], contiguous: gate | up. */
+      readonly z: DevicePtr;
+      /** F. */
+      readonly cols: number;
+      readonly activation: GateActivation;
+    },
 ): void {
   if (p.rows === 0 || p.cols === 0) return;
-  const half = mmaVariant(stream, p);
-  if (half) {
-    const grid = [Math.ceil(p.cols / mma.gateColumns), Math.ceil(p.rows / mma.rows)] as const;
-    const args = { out: p.out, z: p.z, h: p.h, ...rowArguments(p), cols: p.cols, kind: gateKinds[p.activation] };
-    launch(stream, loraGateMmaKernel, half, { grid, block: columnThreads }, args, { overlap: true });
+  if (usesTensorCores(stream.device, p)) {
+    const args = { out: p.out, z: p.z, h: p.h, ...rowArguments(p), cols: p.cols, split: p.split };
+    const kind = gateKinds[p.activation];
+    launch(
+      stream,
+      loraGateMmaKernel,
+      { dtype: short16(p.dtype) },
+      columnTiles(p),
+      { ...args, kind },
+      { overlap: true },
+    );
     return;
   }
   const tile = tileOf(p);
@@ -231,6 +251,14 @@ export function loraGate(
     { out: p.out, z: p.z, h: p.h, ...rowArguments(p), cols: p.cols, tile, kind: gateKinds[p.activation] },
     { overlap: true },
   );
+}
+
+/** The grid of the second half's tensor-core kernels: each block has 128 columns. */
+function columnTiles({ cols, rows }: { readonly cols: number; readonly rows: number }) {
+  return {
+    grid: [Math.ceil(cols / columnThreads), windows(rows), tilesAtOnce(rows)],
+    block: columnThreads,
+  } as const;
 }
 
 /** Rows of a block of columns. A row's bits do not depend on it. Grids of 65535 blocks in y cover any pass. */

@@ -3,10 +3,12 @@ import type { Device } from "../../driver/device.ts";
 import {
   type LoraEntry,
   type LoraRows,
+  type LoraSums,
   loraEntryWords,
   loraExpand,
   loraGate,
   loraShrink,
+  loraSplit,
 } from "../../kernels/lora/lora.ts";
 import { Tensor } from "../../tensor/tensor.ts";
 import type { Linear } from "../linear.ts";
@@ -75,7 +77,7 @@ export class ProjectionAdapters {
     const cols = y.shape.at(-1)!;
     const rows = this.#rows(x);
     using h = this.#shrink(x, rows);
-    loraExpand(x.device.stream, { ...rows, y: y.ptr, h: h.ptr, cols });
+    loraExpand(x.device.stream, { ...rows, ...sumsOf(h), y: y.ptr, cols });
     this.#biases?.add(y, rows);
   }
 
@@ -86,7 +88,7 @@ export class ProjectionAdapters {
     const rows = this.#rows(x);
     this.#biases?.add(halves, rows);
     using h = this.#shrink(x, rows);
-    loraGate(x.device.stream, { ...rows, out: out.ptr, z: halves.ptr, h: h.ptr, cols, activation });
+    loraGate(x.device.stream, { ...rows, ...sumsOf(h), out: out.ptr, z: halves.ptr, cols, activation });
     return out;
   }
 
@@ -102,11 +104,14 @@ export class ProjectionAdapters {
     };
   }
 
+  /** [split, T, parts, maxRank]. */
   #shrink(x: Tensor, rows: LoraRows): Tensor {
-    const shape = [rows.rows, rows.parts, rows.maxRank];
-    const h = Tensor.empty(shape, { dtype: float32, device: x.device });
+    const { device } = x;
     using input = x.contiguous();
-    loraShrink(x.device.stream, { ...rows, h: h.ptr, x: input.ptr, cols: x.shape.at(-1)! });
+    const from = { ...rows, x: input.ptr, cols: x.shape.at(-1)! };
+    const shape = [loraSplit(device, from), rows.rows, rows.parts, rows.maxRank];
+    const h = Tensor.empty(shape, { dtype: float32, device });
+    loraShrink(device.stream, { ...from, ...sumsOf(h) });
     return h;
   }
 
@@ -114,4 +119,8 @@ export class ProjectionAdapters {
     this.#table.dispose();
     this.#biases?.dispose();
   }
+}
+
+function sumsOf(h: Tensor): LoraSums {
+  return { h: h.ptr, split: h.shape[0]! };
 }

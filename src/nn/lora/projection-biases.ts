@@ -43,7 +43,16 @@ export class ProjectionBiases {
     const { device, dtype } = y;
     using ones = Tensor.ones([rows.rows, rows.parts, 1], { dtype: float32, device });
     const table = (dtype === float32 ? this.#exact : this.#own).ptr;
-    loraExpand(device.stream, { ...rows, table, maxRank: 1, dtype, y: y.ptr, h: ones.ptr, cols: y.shape.at(-1)! });
+    loraExpand(device.stream, {
+      ...rows,
+      table,
+      maxRank: 1,
+      dtype,
+      y: y.ptr,
+      h: ones.ptr,
+      split: 1,
+      cols: y.shape.at(-1)!,
+    });
   }
 
   dispose(): void {
