@@ -1,10 +1,11 @@
 import { ggmlType } from "../../base/ggml.ts";
 import type { GgmlFormat } from "../ggml/ggml.ts";
 import { type QuantFormat, weightAlignment } from "./formats.ts";
-import { type GemmBlock, gemmBlock, gemmSplits, wgmmaBlock } from "./gemm-layout.ts";
+import { type GemmBlock, gemmBlock, gemmSplits } from "./gemm-layout.ts";
 import { type GgmlBlock, ggmlBlock, ggmlBoxes } from "./ggml-layout.ts";
 import { type BulkBlock, bulkBlock, type MmaBlock, mmaBlock } from "./layout.ts";
 import type { QuantKernelName } from "./params.ts";
+import { type WgmmaBlock, wgmmaBlock, wgmmaBoxes } from "./wgmma-layout.ts";
 
 /** What the choice of a kernel depends on. */
 export interface QuantShape {
@@ -47,7 +48,8 @@ export type QuantChoice =
   | ({ readonly kernel: "mma"; readonly rows: "8" | "16" } & MmaBlock)
   | ({ readonly kernel: "bulk"; readonly rows: "8" | "16" } & BulkBlock)
   | { readonly kernel: "mma" | "bulk"; readonly ggml: GgmlBlock }
-  | ({ readonly kernel: "gemm" | "wgmma" } & GemmBlock)
+  | ({ readonly kernel: "gemm" } & GemmBlock)
+  | ({ readonly kernel: "wgmma" } & WgmmaBlock)
   | { readonly kernel: "wmma"; readonly splits: number }
   | { readonly kernel: "dequantize" };
 
@@ -73,8 +75,7 @@ export function quantRefusal(kernel: QuantKernelName, s: QuantShape, on: QuantMa
     case "gemm":
       return gemmRefusal(s, on);
     case "wgmma":
-      if (s.format !== "code4") return "it multiplies 4-bit codes";
-      return on.hopper ? gemmRefusal(s, on) : "it needs a GPU of capability 9.0 (target sm_90a)";
+      return wgmmaRefusal(s, on);
     case "wmma":
       return wmmaRefusal(s, on);
   }
@@ -89,10 +90,10 @@ function fewRowsRefusal(s: QuantShape, on: QuantMachine, capability: number): st
 }
 
 function ggmlRefusal(s: QuantShape, format: GgmlFormat, on: QuantMachine, bulk: boolean): string | undefined {
-  const { blockElements, blockBytes } = ggmlType(format);
   if (bulk && !ggmlBoxes[format]) return `it is not built for ${format}`;
-  if (bulk && ((s.k / blockElements) * blockBytes) % 16 !== 0) return "rows of W must be a multiple of 16 bytes";
-  const alignment = bulk ? 16 : weightAlignment(format);
+  const refusal = bulk ? boxRefusal(s, format) : undefined;
+  if (refusal) return refusal;
+  const alignment = weightAlignment(format);
   if (s.alignment % alignment !== 0) return `W must start on ${alignment} bytes`;
   return ggmlBlock({ ...gemmProblem(s), format }, on, bulk) ? undefined : "a block may not have the shared memory";
 }
@@ -108,6 +109,19 @@ function gemmRefusal(s: QuantShape, on: QuantMachine): string | undefined {
   if (on.capability < 80) return "it needs target sm_80 or newer";
   if (s.rounded) return "it does not round values to another type";
   return manyRowsRefusal(s) ?? (gemmBlock(gemmProblem(s), on) ? undefined : "a block may not have the shared memory");
+}
+
+function wgmmaRefusal(s: QuantShape, on: QuantMachine): string | undefined {
+  if (!on.hopper) return "it needs a GPU of capability 9.0 (target sm_90a)";
+  if (!wgmmaBoxes[s.format]) return `it is not built for ${s.format}`;
+  return gemmRefusal(s, on) ?? (s.format === "code4" ? undefined : boxRefusal(s, s.format));
+}
+
+/** What the copy engine asks of GGML blocks. */
+function boxRefusal(s: QuantShape, format: GgmlFormat): string | undefined {
+  const { blockElements, blockBytes } = ggmlType(format);
+  if (((s.k / blockElements) * blockBytes) % 16 !== 0) return "rows of W must be a multiple of 16 bytes";
+  return s.alignment % 16 === 0 ? undefined : "W must start on 16 bytes";
 }
 
 function wmmaRefusal(s: QuantShape, on: QuantMachine): string | undefined {

@@ -25,7 +25,7 @@ export const gemmTile = 128;
 export const gemmRows = 64;
 const stepValues = 128;
 /** Threads of a block. */
-export const gemmThreads = { gemm: 512, wgmma: 640, wmma: 256 } as const;
+export const gemmThreads = { gemm: 512, wmma: 256 } as const;
 /** Sums of two slices, on their way to D. */
 const sumsBytes = 2 * gemmRows * (gemmTile + 4) * 4;
 
@@ -75,20 +75,6 @@ export function gemmBlock(p: GemmProblem, on: { sharedBytes: number; multiproces
     }
   }
   return undefined;
-}
-
-/** Of code4-wgmma.cu, whose rings no other GPU has to hold. */
-export function wgmmaBlock(p: GemmProblem, on: { multiprocessors: number }): GemmBlock {
-  const [xStages, wStages] = [6, 4];
-  const table = 256 * 32 * 4;
-  const span = gemmTile * (spanValues / 2 + (spanValues / 64) * 4);
-  return {
-    splits: gemmSplits(p.rows, p.k, on.multiprocessors),
-    passRows: gemmRows,
-    xStages,
-    wStages,
-    sharedBytes: table + 1024 + xStages * gemmRows * stepValues * 2 + wStages * span,
-  };
 }
 
 /** Blocks for most multiprocessors, and no part of K shorter than two spans. From N, K and the device only. */

@@ -8,7 +8,7 @@
 //
 // Four warps a scheduler hide what decoding waits for; with 32 rows of W a warp, and two, both kernels took almost twice the time.
 // Traffic: W once for 64 rows of x (from L2 for the next 64, whose blocks run beside), x N/128 times from L2.
-// Where N has too few tiles for the GPU, K is split among blocks and quant-combine.cu ends the product.
+// Where N has too few tiles for the GPU, K is split among blocks and ../matmul/combine.cu ends the product.
 // Sums: over K in order within a slice, then slices, then splits. They depend on N, K and the device, not on M nor on other rows:
 // a row's result has the same bits in every batch that this kernel takes.
 // Needs rows of x that start on 16 bytes.

@@ -18,6 +18,7 @@ import { launchGgml } from "./ggml-few.ts";
 import { type BulkBlock, type MmaBlock, mmaTile } from "./layout.ts";
 import type { QuantData, QuantMatmulParams } from "./params.ts";
 import { code4BulkKernel, code4MmaKernel, quantFlags, quantGemvKernel } from "./specs.ts";
+import { launchWgmma } from "./wgmma.ts";
 
 export type { QuantData, QuantMatmulParams } from "./params.ts";
 
@@ -37,10 +38,12 @@ export function quantMatmul(stream: Stream, p: QuantMatmulParams): void {
       else if (choice.kernel === "mma") launchMma(stream, p, choice);
       else launchBulk(stream, p, choice);
       break;
-    case "gemm":
     case "wgmma":
+      launchWgmma(stream, p, quantArguments(p), choice);
+      break;
+    case "gemm":
     case "wmma":
-      launchGemm(stream, p, shape, choice, quantArguments(p));
+      launchGemm(stream, shape, choice, quantArguments(p));
       break;
     case "gemv":
       launchGemv(stream, p);

@@ -39,7 +39,8 @@ export const code4MmaKernel = defineKernel({
   args: mmaArgs,
   axes: code4Axes,
   prune: code4Prune,
-  targets: ({ format }) => (format === "code4" ? ["sm_80", "sm_90"] : ["sm_80"]),
+  // On sm_90 code4_bulk takes all but rows too long for shared memory.
+  targets: ["sm_80"],
 });
 
 export const code4BulkKernel = defineKernel({
@@ -76,12 +77,30 @@ export const code4GemmKernel = defineKernel({
   targets: ["sm_80"],
 });
 
-/** With Hopper's own instructions. The maps are of x, and of W's bytes. */
+/** With Hopper's own instructions. The maps are of x, and of W's bytes; `rows`: the most of x, where it is not 128. */
+export const wgmmaArgs = {
+  xMap: "tensorMap",
+  wMap: "tensorMap",
+  ...quantArgs,
+  parts: "ptr",
+  xStages: "i32",
+  wStages: "i32",
+} as const satisfies ArgSpec;
+
 export const code4WgmmaKernel = defineKernel({
   family: "code4_wgmma",
   source: "quant-matmul/code4-wgmma.cu",
-  args: { xMap: "tensorMap", wMap: "tensorMap", ...splitArgs, xStages: "i32", wStages: "i32" },
-  axes: { dtype: ["f16", "bf16"] },
+  args: wgmmaArgs,
+  axes: { dtype: ["f16", "bf16"], rows: ["64", "128"] },
+  targets: ["sm_90a"],
+});
+
+export const ggmlWgmmaKernel = defineKernel({
+  family: "ggml_wgmma",
+  source: "quant-matmul/ggml-wgmma.cu",
+  args: wgmmaArgs,
+  // The types that most files are made of.
+  axes: { format: ["q4_0", "q8_0", "q4_k", "q5_k", "q6_k"], dtype: ["f16", "bf16"] },
   targets: ["sm_90a"],
 });
 

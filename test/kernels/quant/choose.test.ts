@@ -13,6 +13,7 @@ import { quantFormats } from "../../../src/kernels/quant-matmul/formats.ts";
 import { gemmBlock, gemmSplits } from "../../../src/kernels/quant-matmul/gemm-layout.ts";
 import { ggmlBlock, ggmlBoxes } from "../../../src/kernels/quant-matmul/ggml-layout.ts";
 import { bulkBlock, chooseSlices, mmaBlock } from "../../../src/kernels/quant-matmul/layout.ts";
+import { wgmmaBlock, wgmmaBoxes } from "../../../src/kernels/quant-matmul/wgmma-layout.ts";
 
 const h100: QuantMachine = { capability: 90, hopper: true, sharedBytes: 227 * 1024, multiprocessors: 132 };
 const shape: QuantShape = {
@@ -44,7 +45,13 @@ describe("the kernel for a product with a quantized weight", () => {
     const a100 = { ...h100, capability: 80, hopper: false, sharedBytes: 163 * 1024, multiprocessors: 108 };
     const t4 = { ...h100, capability: 75, hopper: false, sharedBytes: 64 * 1024, multiprocessors: 40 };
     expect([16, 17, 64].map((m) => chosen({ m }, a100))).toEqual(["mma", "gemm", "gemm"]);
-    expect(chosen({ m: 64, format: "q4_k" })).toBe("gemm");
+    expect(chosen({ m: 64, format: "q4_k" }, a100)).toBe("gemm");
+    expect((["q4_k", "q6_k", "q2_k"] as const).map((format) => chosen({ m: 64, format }))).toEqual([
+      "wgmma",
+      "wgmma",
+      "gemm",
+    ]);
+    expect(chosen({ m: 64, format: "q6_k", k: 5120 })).toBe("gemm"); // rows that start anywhere
     expect([8, 9, 64].map((m) => chosen({ m, dtype: "f16" }, t4))).toEqual(["gemv", "wmma", "wmma"]);
     expect(chosen({ m: 64, dtype: "bf16" }, t4)).toBe("dequantize");
     expect(chosen({ m: 64, dtype: "f16" }, { ...t4, capability: 61 })).toBe("dequantize");
@@ -151,6 +158,18 @@ describe("how blocks divide many rows", () => {
     expect(gemmSplits(4096, 4096, 132)).toBe(4);
     expect(gemmSplits(1024, 4096, 132)).toBe(8); // and no part is shorter than two spans
     expect(gemmSplits(128, 256, 132)).toBe(1);
+  });
+
+  test("Hopper's own kernels fit, with rings deep enough, and divide K whatever M is", () => {
+    for (const format of quantFormats.filter((name) => wgmmaBoxes[name])) {
+      const blocks = [17, 64, 65, 300].map((m) => wgmmaBlock({ format, m, rows: 4096, k: 4096 }, h100));
+      for (const { splits, sharedBytes, xStages, wStages } of blocks) {
+        expect(splits).toBe(4);
+        expect(sharedBytes).toBeLessThanOrEqual(h100.sharedBytes);
+        expect(Math.min(xStages, wStages)).toBeGreaterThanOrEqual(3);
+        expect(Math.max(xStages, wStages)).toBeLessThanOrEqual(8); // barriers that there are
+      }
+    }
   });
 
   test("rings of every format fit every GPU of sm_80 and newer, and a span is asked for as early as its x", () => {

@@ -6,6 +6,7 @@ import { type QuantFormat, quantFormats } from "../../../src/kernels/quant-matmu
 import { ggmlBlock, ggmlBoxes } from "../../../src/kernels/quant-matmul/ggml-layout.ts";
 import type { QuantKernelName, QuantMatmulParams } from "../../../src/kernels/quant-matmul/params.ts";
 import { quantChoice, quantMachine, quantMatmul } from "../../../src/kernels/quant-matmul/quant-matmul.ts";
+import { wgmmaBoxes } from "../../../src/kernels/quant-matmul/wgmma-layout.ts";
 import { targetNumber } from "../../../src/kernels/target.ts";
 import {
   describeGpu,
@@ -104,7 +105,9 @@ describeGpu("products with quantized weights", (device) => {
     ...(capability >= 70 ? (["wmma"] as const) : []),
   ];
   const dtypesOf = (kernel: QuantKernelName): DType[] => (kernel === "wmma" ? [float16] : sixteen);
-  const takes = (kernel: QuantKernelName, format: QuantFormat): boolean => kernel !== "wgmma" || format === "code4";
+  // Rows of Q6_K are a multiple of 16 bytes where K is one of 2048: see below.
+  const takes = (kernel: QuantKernelName, format: QuantFormat): boolean =>
+    kernel !== "wgmma" || (wgmmaBoxes[format] !== undefined && format !== "q6_k");
   const eachMany = quantFormats.flatMap((format) =>
     many.filter((kernel) => takes(kernel, format)).map((kernel) => [format, kernel] as const),
   );
@@ -180,8 +183,9 @@ describeGpu("products with quantized weights", (device) => {
     const few = (["q4_k", "code4"] as const).flatMap((format) =>
       kernelsOf(format).map((kernel) => [format, kernel, mostRows(kernel)] as const),
     );
-    const more = many.map((kernel) => [kernel === "wgmma" ? "code4" : "q4_k", kernel, 80] as const);
-    for (const [format, kernel, most] of [...few, ...more]) {
+    const more = many.map((kernel) => ["q4_k", kernel, kernel === "wgmma" ? 200 : 80] as const);
+    const codes = hopper ? ([["code4", "wgmma", 200]] as const) : [];
+    for (const [format, kernel, most] of [...few, ...more, ...codes]) {
       const { n, k, dtype } = { n: 40, k: 2048, dtype: float16 } as const;
       const weight = testWeight(device, format, n, k, 5);
       const x = upload(device, randomArray(dtype, most * k, 6));
@@ -191,7 +195,8 @@ describeGpu("products with quantized weights", (device) => {
         return out.stored();
       };
       const all = run(most);
-      for (const m of [1, 2, 7, most - 1]) expect(run(m)).toEqual(all.subarray(0, m * n));
+      for (const m of [1, 2, 7, 65, most - 1].filter((rows) => rows < most))
+        expect(run(m)).toEqual(all.subarray(0, m * n));
     }
   });
 
@@ -239,6 +244,21 @@ describeGpu("products with quantized weights", (device) => {
       check({ format, kernel, dtype, m: 2, n: 8, k: 4096, gate: "gelu", bias: true, outDtype: float32 });
     }
   });
+
+  test.each(quantFormats.filter((format) => hopper && wgmmaBoxes[format]))(
+    "%s by the copy engine: many rows",
+    (format) => {
+      for (const dtype of [float16, bfloat16]) {
+        const c = { format, kernel: "wgmma", dtype } as const;
+        check({ ...c, m: 33, n: 150, k: 2048, outDtype: float32 });
+        check({ ...c, m: 130, n: 40, k: 4096, outDtype: float32 });
+        check({ ...c, m: 70, n: 18, k: 2048, bias: true, residual: true });
+        check({ ...c, m: 129, n: 75, k: 2048, gate: "silu", gap: 8, outDtype: float32 });
+        check({ ...c, m: 21, n: 9, k: 6144, gate: "gelu", bias: true, outDtype: float32 });
+        check({ ...c, m: 40, n: 300, k: 2048 });
+      }
+    },
+  );
 
   test.each(ggmlFormats)(
     "%s: sums come in the same order for few rows and for more, in one step of tiles and in several",
