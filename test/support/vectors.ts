@@ -1,26 +1,34 @@
+import { readFileSync } from "node:fs";
+import { brotliDecompressSync } from "node:zlib";
 import { bfloat16, type DType, dtypeFromSafetensors } from "../../src/base/dtype.ts";
-import { SafetensorsFile } from "../../src/formats/safetensors/file.ts";
+import { headerLength, parseHeader } from "../../src/formats/safetensors/header.ts";
+import type { TensorInfo } from "../../src/formats/weight-source.ts";
 
-/** A file of reference vectors in test/fixtures: a few small tensors with the answers of another implementation. */
-export class Vectors implements Disposable {
-  readonly #file: SafetensorsFile;
+/** Reference vectors: a few small tensors with the answers of another implementation, from test/fixtures/NAME.br, a compressed file. */
+export class Vectors {
+  readonly #bytes: Uint8Array;
+  readonly #tensors: ReadonlyMap<string, TensorInfo>;
 
+  /** `name` is that of a safetensors file. */
   constructor(name: string) {
-    this.#file = SafetensorsFile.open(new URL(`../fixtures/${name}`, import.meta.url).pathname);
+    const bytes = brotliDecompressSync(readFileSync(new URL(`../fixtures/${name}.br`, import.meta.url)));
+    const length = headerLength(bytes, name, bytes.length);
+    this.#bytes = bytes;
+    this.#tensors = parseHeader(bytes.subarray(8, 8 + length), name, bytes.length).tensors;
   }
 
   has(name: string): boolean {
-    return this.#file.tensors.has(name);
+    return this.#tensors.has(name);
   }
 
   shape(name: string): readonly number[] {
-    const info = this.#file.tensors.get(name);
-    if (!info) throw new Error(`there is no vector ${name}`);
-    return info.shape;
+    return this.#find(name).shape;
   }
 
+  /** In fresh memory, aligned for any element type. */
   bytes(name: string): Uint8Array {
-    return this.#file.read(name);
+    const { byteOffset, byteLength } = this.#find(name);
+    return new Uint8Array(this.#bytes.subarray(byteOffset, byteOffset + byteLength));
   }
 
   floats(name: string): Float32Array {
@@ -29,16 +37,18 @@ export class Vectors implements Disposable {
 
   /** bfloat16 as bits. */
   words(name: string): Uint16Array {
-    return bfloat16.view(this.#file.read(name)) as Uint16Array;
+    return bfloat16.view(this.bytes(name)) as Uint16Array;
+  }
+
+  #find(name: string): TensorInfo {
+    const info = this.#tensors.get(name);
+    if (!info) throw new Error(`there is no vector ${name}`);
+    return info;
   }
 
   #view(name: string) {
-    const dtype: DType | undefined = dtypeFromSafetensors(this.#file.tensors.get(name)?.dtype ?? "");
+    const dtype: DType | undefined = dtypeFromSafetensors(this.#find(name).dtype);
     if (!dtype) throw new Error(`vector ${name} has no element type`);
-    return dtype.view(this.#file.read(name));
-  }
-
-  [Symbol.dispose](): void {
-    this.#file.close();
+    return dtype.view(this.bytes(name));
   }
 }
