@@ -18,8 +18,8 @@
 // The prologue is what can be lost: the first boxes take twice as long as their bytes at full speed, and every instruction ahead
 // of them costs several clocks, for nothing hides it. So the first thing that a warp does is to ask for the levels (to shared memory:
 // the loads of x would wait for those to a register) and its first box, by ordinary asynchronous copies, which need neither a
-// barrier nor a tensor map. Then come the first absmax, the table, x, and only then the next boxes: ahead of x, they would make it
-// wait.
+// barrier nor a tensor map. Then come the first absmax, the table, x, and, where x is much or all there is besides, only then the
+// second boxes: ahead of x, they would make it wait.
 // Limit: W's bytes. 14336 x 4096: 33 MB, 10.7 us at an H100's 3.1 TB/s, 7.4 us at an H200's 4.4; the accesses to shared memory, 16
 // warps' for a tile, are 1760 clocks (64 of 110 for a box are look-ups of pairs), 7 us.
 // Needs K a multiple of 256, blocks of 64 values or more (64, where absmax is nested), rows of x that start on 16 bytes.
@@ -30,7 +30,7 @@
 #include "../matmul/tensor-core.cuh"
 #include "code4-decode.cuh"
 
-constexpr int THREADS = 512, STAGES = 2;
+constexpr int THREADS = 512, STAGES = 2; // boxes of a ring
 constexpr int NB = VARIANT_ROWS / 8; // groups of 8 rows of x
 constexpr int TILE = 16, CHUNKS = SPAN / CHUNK;
 constexpr int BOX_BYTES = TILE * SPAN / 2; // codes of a tile's rows over a span
@@ -350,12 +350,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1)
   __syncwarp();
   table.fill(levels[lane % 16] * levelScale);
   __syncwarp();
+  // Little of x, and many tiles to come: the second boxes need not stay behind it.
+  const bool early = p.m <= 4 && together > 2;
+  if (early) fetch(1);
   wait_for_previous();
   u32 x[NB][CHUNKS][8] = {};
   int held = slice;
   load_x(x, p, held);
-#pragma unroll 1
-  for (int s = 1; s < STAGES; s++) fetch(s);
+  if (!early) fetch(1);
   if (bulkScales) fetch_scales(blockIdx.x, parts, resident);
 
   const int row = (g & 3) * 2 + (g >> 2); // of the box
