@@ -289,7 +289,7 @@ describeGpu("products with quantized weights", (device) => {
     if (capability < 90) return;
     const c = { format: "code4", kernel: "bulk", dtype: bfloat16, outDtype: float32 } as const;
     const tiles = device.attributes.multiprocessors;
-    for (const m of [6, 16]) {
+    for (const m of [3, 6, 16]) {
       check({ ...c, m, n: tiles * 16 * 17 + 5, k: 256 }); // two steps of 16 tiles, each another warp's
       check({ ...c, m, n: 90, k: 6144, nested: true });
       check({ ...c, m, n: tiles * 16 + 3, k: 5120 }); // x is loaded again
