@@ -77,9 +77,9 @@ export function gemmBlock(p: GemmProblem, on: { sharedBytes: number; multiproces
   return undefined;
 }
 
-/** Blocks for most multiprocessors, and no part of K shorter than two spans. From N, K and the device only. */
-export function gemmSplits(rows: number, k: number, multiprocessors: number): number {
+/** Blocks for most multiprocessors, and no part of K shorter than `leastSpans`. From N, K and the device only. */
+export function gemmSplits(rows: number, k: number, multiprocessors: number, leastSpans = 2): number {
   const tiles = Math.ceil(rows / gemmTile);
   const spans = Math.ceil(k / spanValues);
-  return Math.max(1, Math.min(Math.floor(multiprocessors / tiles), Math.floor(spans / 2)));
+  return Math.max(1, Math.min(Math.floor(multiprocessors / tiles), Math.floor(spans / leastSpans)));
 }

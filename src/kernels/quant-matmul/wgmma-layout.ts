@@ -44,7 +44,7 @@ export function wgmmaBlock(p: GemmProblem, on: { sharedBytes: number; multiproce
   const wStages = Math.min(4, Math.floor((on.sharedBytes - fixed - xBytes) / span));
   return {
     rows,
-    splits: gemmSplits(p.rows, p.k, on.multiprocessors),
+    splits: gemmSplits(p.rows, p.k, on.multiprocessors, 1),
     xStages,
     wStages,
     sharedBytes: fixed + xBytes + wStages * span,

@@ -204,7 +204,7 @@ describeGpu("products with quantized weights", (device) => {
     for (const dtype of dtypesOf(kernel)) {
       check({ format, kernel, dtype, m: 33, n: 150, k: 256, outDtype: float32 });
       const { choice } = check({ format, kernel, dtype, m: 70, n: 40, k: 1280 });
-      expect(choice).toMatchObject({ kernel, splits: 2 });
+      expect(choice).toMatchObject({ kernel, splits: kernel === "wgmma" ? 5 : 2 }); // of five spans
     }
   });
 
