@@ -5,10 +5,11 @@
  *     node --import tsx scripts/check-gguf.ts --llama-cpp DIR FILE.gguf ...
  *
  * llcuda computes in float32. llama.cpp rounds activations to suit the type of the weights, so that only those of F32 files must be
- * equal. Exit code 0 or 1.
+ * equal. Exit code 0 or 1; 2 where llama.cpp is not there, or no file is named.
  */
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
+import { ArgumentError } from "../src/base/errors.ts";
 import { LanguageModel } from "../src/engine/language-model.ts";
 import { compareLogits } from "../src/engine/reference-run.ts";
 import { GgufParts } from "../src/formats/gguf/parts.ts";
@@ -102,23 +103,34 @@ function percent(share: number): string {
   return `${(100 * share).toFixed(1)} %`;
 }
 
-const { values, positionals } = parseArgs({
-  options: { "llama-cpp": { type: "string", default: "." } },
-  allowPositionals: true,
-});
-registerSim();
-const llama = await LlamaCpp.open(values["llama-cpp"]);
-process.stdout.write(`llama.cpp ${llama.version}\n`);
-let failed = 0;
-for (const file of positionals) {
-  try {
-    const model = await llama.load(file);
-    if (!(await check(file, model))) failed++;
-    await model.dispose();
-  } catch (error) {
-    failed++;
-    process.stdout.write(`${basename(file)}: FAILED: ${error instanceof Error ? error.message : error}\n`);
+async function main(): Promise<number> {
+  const { values, positionals } = parseArgs({
+    options: { "llama-cpp": { type: "string", default: "." } },
+    allowPositionals: true,
+  });
+  if (positionals.length === 0) throw new ArgumentError("no .gguf file was named; name one or more");
+  registerSim();
+  const llama = await LlamaCpp.open(values["llama-cpp"]);
+  process.stdout.write(`llama.cpp ${llama.version}\n`);
+  let failed = 0;
+  for (const file of positionals) {
+    try {
+      const model = await llama.load(file);
+      if (!(await check(file, model))) failed++;
+      await model.dispose();
+    } catch (error) {
+      failed++;
+      process.stdout.write(`${basename(file)}: FAILED: ${error instanceof Error ? error.message : error}\n`);
+    }
   }
+  await llama.dispose();
+  return failed > 0 ? 1 : 0;
 }
-await llama.dispose();
-process.exitCode = failed > 0 || positionals.length === 0 ? 1 : 0;
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  if (!(error instanceof ArgumentError)) throw error;
+  console.error(error.message);
+  process.exitCode = 2;
+}
