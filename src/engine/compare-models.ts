@@ -85,7 +85,8 @@ function tokensOf(model: LanguageModel, { text, maxTokens = 1024 }: CompareOptio
     throw new ArgumentError(`maxTokens must be a positive integer, got ${maxTokens}`);
   }
   const ids = encode(model, text) ?? randomIds(model.network.vocabSize);
-  if (ids.length === 0) throw new ArgumentError("the text to compare models on is empty");
+  // An empty text still has the token that every text begins with.
+  if (text === "" || ids.length === 0) throw new ArgumentError("the text to compare models on is empty");
   return ids.slice(0, maxTokens);
 }
 

@@ -53,11 +53,14 @@ describe("llcuda verify with two models", () => {
   test("what cannot be compared is one sentence", async () => {
     const binary = join(scratch, "binary");
     writeFileSync(binary, Buffer.of(0xff, 0xfe, 0));
+    const empty = join(scratch, "empty.txt");
+    writeFileSync(empty, "");
     for (const [args, words] of [
       [[llama, join(scratch, "nothing")], /nothing: there is no such directory/],
       [[llama, other160], /vocabulary has 160 tokens/],
       [[llama, llama, "--text", join(scratch, "no.txt")], /no.txt: there is no such file/],
       [["demo", "demo", "--text", binary], /not UTF-8/],
+      [["demo", "demo", "--text", empty], /the text to compare models on is empty/],
       [[llama, llama, "--max-kl", "-1"], /--max-kl must be a number of at least 0/],
       [[llama, llama, "--max-tokens", "0"], /maxTokens must be a positive integer/],
       [["demo", llama], /vocabulary has 320 tokens, that of .* 1024/],
